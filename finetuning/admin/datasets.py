@@ -1,0 +1,130 @@
+"""Datasets: built in two presses, looked at, downloaded; never changed."""
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpResponseRedirect as Redirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+
+from finetuning.admin.base import errors_as_messages, sign
+from finetuning.admin.forms import BuildForm
+from finetuning.datasets import Preview, build_dataset, open_file
+from finetuning.errors import BadDataset
+from finetuning.models import Dataset, DatasetRow
+from stories.admin.base import ReadOnlyAdmin, check_permission, find_or_404, page_context
+from stories.models import Story
+
+FIRST_ROWS = 6
+
+
+@admin.register(Dataset)
+class DatasetAdmin(ReadOnlyAdmin):
+    list_display = (
+        *("__str__", "format", "training_rows", "validation_rows", "tokens", "since"),
+        *("created_by", "created_at"),
+    )
+    list_filter = ("format",)
+    list_select_related = ("since", "created_by")
+    search_fields = ("name",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Dataset]:
+        return super().get_queryset(request).select_related("since", "created_by")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("finetuning.add_dataset")
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.download_view)
+        address = "<int:pk>/download/<str:split>/"
+        return [path(address, view, name="finetuning_dataset_download"), *super().get_urls()]
+
+    # --- building ---------------------------------------------------------------------------------------
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The first press shows what would go in; the second, on the same choices, freezes it."""
+        check_permission(request, "finetuning.add_dataset")
+        form = BuildForm(request.POST or None)
+        preview, mark = None, ""
+        if request.method == "POST" and form.is_valid():
+            preview = form.preview()
+            mark = build_mark(form, preview)
+            if "confirm" in request.POST and (dataset := self._build(request, form, mark=mark)):
+                return Redirect(reverse("admin:finetuning_dataset_change", args=[dataset.pk]))
+        context = page_context(
+            self,
+            request,
+            title=_("新的数据集"),
+            form=form,
+            preview=preview,
+            mark=mark,
+            approved=Story.objects.trainable().count(),
+        )
+        return TemplateResponse(request, "admin/finetuning/dataset/build.html", context)
+
+    def _build(self, request: HttpRequest, form: BuildForm, *, mark: str) -> Dataset | None:
+        """The dataset; None, with a message, if it was refused or is not what was shown any more."""
+        name = form.cleaned_data["name"]
+        if request.POST.get("mark") != mark:
+            messages.warning(request, _("选项或故事有了变化，请再看一遍。"))
+            return None
+        with errors_as_messages(request):
+            dataset = build_dataset(name, **form.choices, by=request.user)  # type: ignore[arg-type]
+            self.log_addition(request, dataset, {"added": {"name": str(dataset), "object": dataset.sha256}})
+            messages.success(request, _("数据集 %(dataset)s 建好了。") % {"dataset": dataset})
+            return dataset
+        return None
+
+    # --- looking ----------------------------------------------------------------------------------------
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        dataset = find_or_404(self, request, object_id)
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        context = page_context(
+            self,
+            request,
+            title=_("数据集 %(dataset)s") % {"dataset": dataset},
+            dataset=dataset,
+            runs=list(dataset.runs.all()),
+            jobs=list(dataset.jobs.select_related("language_model", "tuned_model")),
+            first_rows=list(dataset.rows.order_by("split", "position")[:FIRST_ROWS]),
+            children=list(Dataset.objects.filter(since=dataset)),
+        )
+        return TemplateResponse(request, "admin/finetuning/dataset/change.html", context)
+
+    def download_view(self, request: HttpRequest, pk: int, split: str) -> FileResponse:
+        """The training or the validation file as it was frozen."""
+        dataset = find_or_404(self, request, str(pk))
+        files: dict[str, tuple[str, str]] = {
+            DatasetRow.Split.TRAINING: (dataset.training_file, dataset.sha256),
+            DatasetRow.Split.VALIDATION: (dataset.validation_file, dataset.validation_sha256),
+        }
+        relative, sha256 = files.get(split, ("", ""))
+        if not relative:
+            raise Http404(_("没有这个文件。"))
+        try:
+            file = open_file(relative, expected_sha256=sha256)
+        except BadDataset as error:
+            raise Http404(str(error)) from error
+        name = f"{dataset.name}-{dataset.version}-{split}.jsonl"
+        return FileResponse(file, as_attachment=True, filename=name, content_type="application/jsonl")
+
+
+def build_mark(form: BuildForm, preview: Preview) -> str:
+    """Of the choices, the rows they give and the version that comes next: pressed twice, it fits once."""
+    name, choices = form.cleaned_data["name"], form.choices
+    newest = Dataset.objects.filter(name=name).order_by("-version").values_list("version", flat=True).first()
+    keys = {"runs": [run.pk for run in choices["runs"]], "since": str(choices["since"])}
+    return sign(choices | keys | {"name": name, "rows": preview.rows, "newest": newest})

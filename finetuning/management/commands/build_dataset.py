@@ -1,0 +1,89 @@
+"""`build_dataset NAME [--run N …] [--since DATASET] [--format chat|completion] [--output FILE.jsonl]`."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from finetuning.datasets import build_dataset, find_dataset, full_path
+from finetuning.errors import BadDataset
+from finetuning.management.output import TrainingCommand
+from finetuning.models import Dataset
+from stories.models import Run
+
+
+class Command(TrainingCommand):
+    help = "把已采纳的故事冻结成数据集：全部、某些批次的，或某个数据集之后新采纳的。"
+    json_keys = ("dataset", "version", "rows", "tokens", "sha256", "path")
+
+    def add_options(self, parser: CommandParser) -> None:
+        parser.add_argument("name", metavar="NAME")
+        parser.add_argument(
+            "--run", dest="runs", metavar="N", type=int, nargs="+", action="extend", default=[]
+        )
+        parser.add_argument("--since", metavar="DATASET", help=_("只要这个数据集里没有的"))
+        parser.add_argument("--format", choices=Dataset.Format.values, default=Dataset.Format.CHAT)
+        parser.add_argument("--output", metavar="FILE.jsonl", type=Path, help=_("训练文件另存一份"))
+
+    def run(
+        self,
+        *,
+        name: str,
+        runs: list[int],
+        since: str | None,
+        format: str,
+        output: Path | None,
+        **options: Any,
+    ) -> dict[str, Any]:
+        if output:
+            check_writable(output)
+        dataset = build_dataset(
+            name, runs=find_runs(runs), since=find_dataset(since) if since else None, format=format
+        )
+        path = full_path(dataset.training_file)
+        if output:
+            shutil.copyfile(path, output)
+        self._tell(dataset, path)
+        return {
+            "dataset": dataset.name,
+            "version": dataset.version,
+            "rows": dataset.training_rows,
+            "tokens": dataset.tokens,
+            "sha256": dataset.sha256,
+            "path": str(path),
+            "validation_rows": dataset.validation_rows,
+            "stop": dataset.stop or None,
+        }
+
+    def _tell(self, dataset: Dataset, path: Path) -> None:
+        words = {
+            "dataset": dataset,
+            "training": dataset.training_rows,
+            "validation": dataset.validation_rows,
+            "tokens": dataset.tokens,
+        }
+        self.say(
+            _("数据集 %(dataset)s：训练 %(training)s 行，验证 %(validation)s 行，约 %(tokens)s 词元。")
+            % words
+        )
+        self.say(f"sha256 {dataset.sha256}")
+        self.say(str(path))
+
+
+def find_runs(numbers: list[int]) -> list[Run]:
+    """The runs of these numbers. Raises `BadDataset` for one that does not exist."""
+    runs = list(Run.objects.filter(pk__in=numbers))
+    missing = sorted(set(numbers) - {run.pk for run in runs})
+    if missing:
+        raise BadDataset(_("没有编号为 %(run)s 的批次。") % {"run": missing[0]})
+    return runs
+
+
+def check_writable(output: Path) -> None:
+    """Raises before anything is frozen if the copy could not be written afterwards."""
+    if not output.parent.is_dir():
+        raise BadDataset(_("没有文件夹「%(folder)s」。") % {"folder": output.parent})
+    with output.open("ab"):
+        return

@@ -1,0 +1,27 @@
+"""`cancel_job JOB`: by our number or the provider's id."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from finetuning import tasks, training
+from finetuning.management.output import TrainingCommand, describe
+from ultraman_site.publishing import publish
+
+
+class Command(TrainingCommand):
+    help = "取消一个微调任务。"
+    json_keys = ("job", "remote_id", "status", "model", "price")
+
+    def add_options(self, parser: CommandParser) -> None:
+        parser.add_argument("job", metavar="JOB")
+
+    def run(self, *, job: str, **options: Any) -> dict[str, Any]:
+        cancelled = training.cancel_job(training.find_job(job))
+        if cancelled.has_ended:
+            self.say(_("任务 %(job)s 已取消。") % {"job": cancelled})
+        else:
+            publish(tasks.advance_job, cancelled.pk)
+            self.say(_("已要求取消任务 %(job)s，等对方答复。") % {"job": cancelled})
+        return describe(cancelled)

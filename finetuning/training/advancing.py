@@ -1,0 +1,30 @@
+"""One step of a job (floor 5): the table of states and steps."""
+
+from collections.abc import Callable
+
+from django.utils import timezone
+
+from finetuning.models import Job
+from finetuning.training.creating import create_remote_job, doubt_create, look_for_job
+from finetuning.training.polling import poll_job
+from finetuning.training.uploading import doubt_upload, look_for_files, upload_files
+
+STEPS: dict[str, Callable[[Job], None]] = {
+    Job.State.DRAFT: upload_files,
+    Job.State.UPLOADING: doubt_upload,
+    Job.State.UPLOAD_UNKNOWN: look_for_files,
+    Job.State.UPLOADED: create_remote_job,
+    Job.State.CREATING: doubt_create,
+    Job.State.CREATE_UNKNOWN: look_for_job,
+    Job.State.CREATED: poll_job,
+}
+
+
+def advance_job(job: Job) -> bool:
+    """Takes the next step if it is due and nobody else takes it. True if a further step is due at once."""
+    step = STEPS.get(job.state)
+    if step is None:
+        return False
+    before = job.state
+    step(job)
+    return job.state != before and Job.objects.due(timezone.now()).filter(pk=job.pk).exists()

@@ -1,0 +1,64 @@
+"""What a person decides about a job (floor 5). None of it calls the provider: it makes the next step due."""
+
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from finetuning.errors import BadJob
+from finetuning.models import Job
+from finetuning.training.claims import end
+
+State = Job.State
+NOT_ORDERED = (State.DRAFT, State.UPLOADED, State.UPLOAD_UNKNOWN)
+
+
+def cancel_job(job: Job) -> Job:
+    """Ends a job that was not ordered yet at once; of any other, cancelling is asked of the provider.
+
+    Raises `BadJob` if it has ended.
+    """
+    job.refresh_from_db()
+    is_free = job.lease_until is None or job.lease_until <= timezone.now()
+    if job.state in NOT_ORDERED and is_free and end(job, state=State.CANCELLED, price=0):
+        return job
+    wanted = {"cancel_requested": True, "next_poll_at": timezone.now()}
+    if not Job.objects.unfinished().filter(pk=job.pk).update(**wanted):
+        raise BadJob(_("任务 %(job)s 已经结束，不能取消。") % {"job": job})
+    job.refresh_from_db()
+    return job
+
+
+def look_again(job: Job) -> None:
+    """Looks for a lost upload or job now. Raises `BadJob` if nothing is in doubt."""
+    lost = Job.objects.filter(pk=job.pk, state__in=Job.UNKNOWN)
+    if not lost.update(next_poll_at=timezone.now()):
+        raise BadJob(_("任务 %(job)s 的结果并没有不明之处。") % {"job": job})
+
+
+def send_again(job: Job) -> None:
+    """A person has seen at the provider that nothing arrived: the same step once more.
+
+    Raises `BadJob` if nothing is in doubt, or someone is just looking.
+    """
+    earlier = {State.UPLOAD_UNKNOWN: State.DRAFT, State.CREATE_UNKNOWN: State.UPLOADED}
+    now = timezone.now()
+    for unknown, state in earlier.items():
+        lost = Job.objects.unclaimed(now).filter(pk=job.pk, state=unknown)
+        if lost.update(
+            state=state, next_poll_at=now, lease_until=None, unknown_since=None, error="", tries=0
+        ):
+            return
+    raise BadJob(_("任务 %(job)s 现在不能重新发送。") % {"job": job})
+
+
+def abandon_job(job: Job) -> None:
+    """Gives up a job whose outcome stays unknown, or whose cancelling the provider does not answer.
+
+    If it may have been ordered, its reservation counts as spent. Raises `BadJob` for any other job.
+    """
+    job.refresh_from_db()
+    stuck = job.state == State.CREATED and job.cancel_requested
+    if job.state not in Job.UNKNOWN and not stuck:
+        raise BadJob(_("任务 %(job)s 不能放弃：请先取消。") % {"job": job})
+    price = 0 if job.state == State.UPLOAD_UNKNOWN else job.reserved
+    if not end(job, state=State.CANCELLED, price=price):
+        raise BadJob(_("任务 %(job)s 刚刚有了变化，请重新查看。") % {"job": job})

@@ -1,0 +1,116 @@
+"""created: asks the provider how far it is, keeps its events and figures, until it ended (floor 5)."""
+
+import hashlib
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from finetuning.models import Job, JobEvent
+from finetuning.results import merge, read_figures, read_total_steps
+from finetuning.training import remote
+from finetuning.training.claims import bill, claim, end, hand_back, keep, pace
+from finetuning.training.finishing import finish_job
+from finetuning.training.remote import LONGEST_ID, RemoteJob, clean
+from finetuning.training.steps import keep_steps
+from finetuning.training.troubles import LONGEST_WAIT
+from ultraman_site.llm import LLMError, Refused, TryAgainLater
+
+logger = logging.getLogger(__name__)
+SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
+BATCH = 500
+
+
+def poll_job(job: Job) -> None:
+    """One look: status, events, and what follows from them. A look that fails is repeated later."""
+    if not claim(job):
+        return
+    try:
+        seen = remote.retrieve_job(job)
+        if job.cancel_requested and seen.status not in (SUCCEEDED, FAILED, CANCELLED):
+            seen = remote.cancel_job(job)
+        keep_events(job)
+        _conclude(job, seen)
+    except LLMError as error:
+        asked = error.retry_after if isinstance(error, TryAgainLater) else None
+        after = pace(job.created_at) if asked is None else min(LONGEST_WAIT, asked)
+        hand_back(job, state=Job.State.CREATED, after=after, error=str(error))
+
+
+def keep_events(job: Job) -> None:
+    """The events since the last look, each once, and the figures that came with them."""
+    try:
+        fresh = _fresh_events(job)
+    except Refused as error:  # a compatible server need not have events; the status says enough
+        logger.warning("job %s: no events: %s", job.pk, error)
+        return
+    for start in range(0, len(fresh), BATCH):
+        # Oldest first: were we to die between two batches, the next look would stop at the newest known one,
+        # which is then also the last one written.
+        _write(job, fresh[start : start + BATCH])
+
+
+def _fresh_events(job: Job) -> list[Any]:
+    """Those that are not among our rows, oldest first."""
+    known = set(job.events.values_list("remote_id", flat=True))
+    fresh: list[Any] = []
+    for event in remote.read_events(job):
+        if _event_id(event) in known:
+            break
+        fresh.append(event)
+    fresh.reverse()
+    return fresh
+
+
+def _write(job: Job, events: list[Any]) -> None:
+    data = [event.data for event in events if isinstance(getattr(event, "data", None), dict)]
+    with transaction.atomic():
+        JobEvent.objects.bulk_create((_row(job, event) for event in events), ignore_conflicts=True)
+        keep_steps(job, merge(figures for values in data if (figures := read_figures(values))))
+        if total := max(map(read_total_steps, data), default=0):
+            keep(job, total_steps=total)
+
+
+def _conclude(job: Job, seen: RemoteJob) -> None:
+    known = {"remote_status": seen.status, "last_polled_at": timezone.now()}
+    if seen.status == SUCCEEDED:
+        finish_job(job, seen, known=known)
+    elif seen.status == FAILED:
+        # A failed training is not billed, unless the provider counted tokens all the same.
+        price = bill(job, seen.trained_tokens or 0)
+        end(job, state=Job.State.FAILED, price=price, error=seen.error, **_tokens(seen), **known)
+    elif seen.status == CANCELLED:
+        end(job, state=Job.State.CANCELLED, price=_cancelled_price(job, seen), **_tokens(seen), **known)
+    else:
+        hand_back(job, state=Job.State.CREATED, after=pace(job.created_at), error="", **known)
+
+
+def _cancelled_price(job: Job, seen: RemoteJob) -> int | None:
+    """The steps taken until then are billed; their tokens unknown, the reservation counts."""
+    if seen.trained_tokens is None and not job.steps.exists():
+        return bill(job, 0)
+    return bill(job, seen.trained_tokens)
+
+
+def _tokens(seen: RemoteJob) -> dict[str, Any]:
+    return {"trained_tokens": seen.trained_tokens}
+
+
+def _row(job: Job, event: Any) -> JobEvent:
+    created: Any = getattr(event, "created_at", None)
+    is_time = isinstance(created, int | float) and 0 < created < 10**11
+    return JobEvent(
+        job=job,
+        remote_id=_event_id(event),
+        level=clean(getattr(event, "level", None) or "info", most=20),
+        message=clean(getattr(event, "message", None)),
+        created_at=datetime.fromtimestamp(created, UTC) if is_time else timezone.now(),
+    )
+
+
+def _event_id(event: Any) -> str:
+    """The provider's id; a long one by its hash, to fit its column."""
+    id = clean(event.id)
+    return id if len(id) <= LONGEST_ID else hashlib.sha256(id.encode()).hexdigest()

@@ -1,0 +1,193 @@
+"""The calls to a fine-tuning provider, through the SDK (floor 5).
+
+Each raises one of llm.py's errors. An answer without what it must hold (an HTML page with status 200, say)
+is an unknown outcome. A server may ignore a list's filter or its paging: what comes is checked here, and a
+walk ends when it repeats itself.
+Source: https://platform.openai.com/docs/api-reference/fine-tuning and /files.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, BinaryIO
+
+import httpx2
+
+from finetuning.models import Job
+from finetuning.training.hyperparameters import wire_parameters
+from stories.errors import UnknownModel
+from stories.serving import check_endpoint
+from ultraman_site import llm
+
+KEY = "ultraman_job"
+"""The name in a remote job's metadata under which it carries our job's key."""
+CALL_TIMEOUT = 60.0
+MOST_LISTED = 2_000
+MOST_EVENTS = 100_000
+MOST_RESULT_BYTES = 64 * 1024 * 1024
+MOST_TOKENS = 10**15
+LONGEST_ID, LONGEST_NAME, LONGEST_STATUS = 100, 200, 40
+
+
+@dataclass(frozen=True)
+class RemoteJob:
+    """What a provider says of a job. `status` is its own word."""
+
+    id: str
+    status: str
+    model: str
+    trained_tokens: int | None
+    result_files: tuple[str, ...]
+    error: str
+
+
+def file_name(split: str, sha256: str) -> str:
+    """The name an uploaded file goes by: a file carries no metadata, so its sha256 stands here."""
+    return f"ultraman-{split}-{sha256}.jsonl"
+
+
+def upload_file(job: Job, file: BinaryIO, *, name: str) -> str:
+    """The id of the new remote file."""
+    with llm.provider_errors():
+        reply = _api(job).files.create(
+            file=(name, file, "application/jsonl"), purpose="fine-tune", timeout=_timeout()
+        )
+    return _id_of(reply)
+
+
+def find_file(job: Job, *, sha256: str) -> str | None:
+    """The id of the newest remote file whose name carries that sha256."""
+    with _list_errors():
+        listed = _api(job).files.list(purpose="fine-tune", timeout=_timeout())
+        for file in _walk(listed, most=MOST_LISTED):
+            if sha256 in str(getattr(file, "filename", "")):
+                return _id_of(file)
+    return None
+
+
+def create_job(job: Job) -> RemoteJob:
+    """Orders the training: the one call that costs money."""
+    with llm.provider_errors():
+        reply = _api(job).fine_tuning.jobs.create(
+            model=job.language_model.name,
+            training_file=job.training_file_id,
+            suffix=job.suffix,
+            metadata={KEY: job.key.hex},
+            method={"type": "supervised", "supervised": {"hyperparameters": wire_parameters(job)}},
+            timeout=_timeout(),
+            **({"validation_file": job.validation_file_id} if job.validation_file_id else {}),
+        )
+    return _read_job(reply)
+
+
+def find_jobs(job: Job) -> list[RemoteJob]:
+    """The remote jobs that carry our key: none, or the one that was created."""
+    with _list_errors():
+        listed = _api(job).fine_tuning.jobs.list(limit=100, metadata={KEY: job.key.hex}, timeout=_timeout())
+        return [
+            _read_job(found)
+            for found in _walk(listed, most=MOST_LISTED)
+            if (getattr(found, "metadata", None) or {}).get(KEY) == job.key.hex
+        ]
+
+
+def retrieve_job(job: Job) -> RemoteJob:
+    with llm.provider_errors():
+        return _read_job(_api(job).fine_tuning.jobs.retrieve(job.remote_id, timeout=_timeout()))
+
+
+def cancel_job(job: Job) -> RemoteJob:
+    with llm.provider_errors():
+        return _read_job(_api(job).fine_tuning.jobs.cancel(job.remote_id, timeout=_timeout()))
+
+
+def read_events(job: Job) -> Iterator[Any]:
+    """The SDK's events, newest first; pages are fetched as they are needed. Raises while it is read."""
+    with _list_errors():
+        listed = _api(job).fine_tuning.jobs.list_events(job.remote_id, limit=100, timeout=_timeout())
+        yield from _walk(listed, most=MOST_EVENTS)
+
+
+def read_content(job: Job, file_id: str) -> bytes:
+    """The bytes of a remote file, at most `MOST_RESULT_BYTES`."""
+    content = bytearray()
+    with (
+        llm.provider_errors(),
+        _api(job).files.with_streaming_response.content(file_id, timeout=_timeout()) as reply,
+    ):
+        for piece in reply.iter_bytes():
+            content += piece
+            if len(content) > MOST_RESULT_BYTES:
+                break
+    return bytes(content[:MOST_RESULT_BYTES])
+
+
+@contextmanager
+def _list_errors() -> Iterator[None]:
+    """As `provider_errors`; the SDK trips over a list that is no JSON object with an AttributeError."""
+    with llm.provider_errors():
+        try:
+            yield
+        except AttributeError as error:
+            raise _unreadable() from error
+
+
+def _unreadable() -> llm.OutcomeUnknown:
+    return llm.OutcomeUnknown("模型服务的回答无法读懂，结果不明。")
+
+
+def _api(job: Job) -> Any:
+    """The client of the endpoint that the job's model lives at. Raises `llm.Refused` if the site left it."""
+    try:
+        check_endpoint(job.language_model)
+    except UnknownModel as error:
+        raise llm.Refused(str(error)) from error
+    return llm.client(job.language_model.endpoint)
+
+
+def _timeout() -> httpx2.Timeout:
+    return httpx2.Timeout(CALL_TIMEOUT, connect=llm.CONNECT_TIMEOUT)
+
+
+def _id_of(reply: Any) -> str:
+    id = getattr(reply, "id", None)
+    if not isinstance(id, str) or not id or id != clean(id, most=LONGEST_ID):
+        raise _unreadable()
+    return id
+
+
+def _read_job(reply: Any) -> RemoteJob:
+    """Reads with care: compatible servers leave fields out."""
+    tokens = getattr(reply, "trained_tokens", None)
+    error = getattr(reply, "error", None)
+    return RemoteJob(
+        id=_id_of(reply),
+        status=clean(getattr(reply, "status", None), most=LONGEST_STATUS),
+        model=clean(getattr(reply, "fine_tuned_model", None), most=LONGEST_NAME),
+        trained_tokens=tokens if isinstance(tokens, int) and 0 <= tokens <= MOST_TOKENS else None,
+        result_files=tuple(
+            file if isinstance(file, str) else _id_of(file)
+            for file in getattr(reply, "result_files", None) or ()
+        ),
+        error=clean(getattr(error, "message", None)),
+    )
+
+
+def clean(value: Any, *, most: int = 10_000) -> str:
+    """A provider's words as every database keeps them: no NUL, no lone surrogate, not endless; "" for none."""
+    return str(value or "").replace("\0", "�").encode("utf-8", "replace").decode()[:most]
+
+
+def _walk(page: Any, *, most: int) -> Iterator[Any]:
+    """Each entry of all pages once, until the provider repeats itself."""
+    if not isinstance(getattr(page, "data", None), list):
+        raise _unreadable()
+    entries: Iterable[Any] = page
+    seen: set[str] = set()
+    for entry in islice(entries, most):
+        id = getattr(entry, "id", None)
+        if not isinstance(id, str) or id in seen:
+            return
+        seen.add(id)
+        yield entry

@@ -1,0 +1,85 @@
+"""Batches in the server's SQLite file. A status changes by compare-and-set; `starts` is the fence of a child."""
+
+# ruff: noqa: S608 - what is put into the SQL texts is names of our own columns, never a client's word
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+from ..store import Store, new_id
+
+ENDED = ("failed", "completed", "expired", "cancelled")
+ACTIVE = ("validating", "in_progress", "finalizing", "cancelling")
+DAY = 24 * 60 * 60
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS batches (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE NOT NULL, status TEXT NOT NULL, endpoint TEXT NOT NULL,
+  input_file TEXT NOT NULL, completion_window TEXT NOT NULL, metadata TEXT NOT NULL, output_file TEXT,
+  error_file TEXT, errors TEXT, total INTEGER NOT NULL DEFAULT 0, completed INTEGER NOT NULL DEFAULT 0,
+  failed INTEGER NOT NULL DEFAULT 0, starts INTEGER NOT NULL DEFAULT 0, created_at INTEGER NOT NULL,
+  expires_at INTEGER NOT NULL, in_progress_at INTEGER, finalizing_at INTEGER, completed_at INTEGER,
+  failed_at INTEGER, expired_at INTEGER, cancelling_at INTEGER, cancelled_at INTEGER);
+"""
+
+
+class BatchStore(Store):
+    """The same file as `Store`, with the table of the batches."""
+
+    def create(self) -> None:
+        super().create()
+        with self._transaction() as db:
+            db.executescript(_SCHEMA)
+
+    def add_batch(
+        self, *, endpoint: str, input_file: str, window: str, metadata: dict[str, str]
+    ) -> dict[str, Any]:
+        """A new batch, its file not yet read; returns its row."""
+        now = int(time.time())
+        row = {
+            "id": new_id("batch"),
+            "status": "validating",
+            "endpoint": endpoint,
+            "input_file": input_file,
+            "completion_window": window,
+            "metadata": json.dumps(metadata),
+            "created_at": now,
+            "expires_at": now + DAY,
+        }
+        self._insert("batches", row)
+        found = self.batch(row["id"])
+        assert found is not None
+        return found
+
+    def batch(self, id: Any) -> dict[str, Any] | None:
+        return self._one("SELECT * FROM batches WHERE id = ?", (id,))
+
+    def batches(self, *, after: int | None, limit: int) -> list[dict[str, Any]]:
+        """Newest first, beginning behind `after` (a seq)."""
+        query = "SELECT * FROM batches WHERE (?1 IS NULL OR seq < ?1) ORDER BY seq DESC LIMIT ?2"
+        return self._all(query, (after, limit))
+
+    def unfinished_batches(self) -> list[dict[str, Any]]:
+        """Those that still have to end, oldest first."""
+        return self._all(f"SELECT * FROM batches WHERE status IN {ACTIVE} ORDER BY seq")
+
+    def begin_batch(self, id: str) -> int | None:
+        """Gives the batch to a new child; the fence for its writes, None if it has ended meanwhile."""
+        query = f"UPDATE batches SET starts = starts + 1 WHERE id = ? AND status IN {ACTIVE} RETURNING starts"
+        with self._transaction() as db:
+            row = db.execute(query, (id,)).fetchone()
+        return row["starts"] if row else None
+
+    def change_batch(
+        self, id: str, *, fence: int | None = None, only: tuple[str, ...] = ACTIVE, **values: Any
+    ) -> bool:
+        """Changes a batch whose status is one of `only`; False if it is not, or a newer child has it."""
+        if "status" in values:
+            values[f"{values['status']}_at"] = int(time.time())
+        settings = ", ".join(f"{name} = ?" for name in values)
+        marks = ", ".join("?" * len(only))
+        query = f"UPDATE batches SET {settings} WHERE id = ? AND status IN ({marks}) AND (? IS NULL OR starts = ?)"
+        with self._transaction() as db:
+            return db.execute(query, (*values.values(), id, *only, fence, fence)).rowcount == 1

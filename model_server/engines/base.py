@@ -1,0 +1,173 @@
+"""The small interface between the server and its engines; a further engine implements these and joins registry.py."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+
+@dataclass(frozen=True)
+class WriteOrder:
+    """One text to write. `prompt` says what about; `written` is the text so far, of which only the rest is wanted.
+
+    `as_completion`: asked through /v1/completions, where a model tuned on prompt/completion lines shows its leading
+    space and its stop string. `messages` (role, content) and `raw` are the chat or the completion prompt word for word;
+    `stops` and `limit` (tokens, None: the engine's own) are for engines that end by themselves.
+    """
+
+    prompt: str
+    written: str = ""
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int | None = None
+    as_completion: bool = False
+    messages: tuple[tuple[str, str], ...] = ()
+    raw: str = ""
+    stops: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+class Writer(Protocol):
+    """A loaded model."""
+
+    def write(self, order: WriteOrder) -> Iterator[str]:
+        """The text in one or more non-empty pieces; may block, is called in a thread."""
+        ...
+
+
+class Answer(Protocol):
+    """One answer being written. Iterate it for its pieces; afterwards `finish_reason` and `tokens` hold."""
+
+    @property
+    def finish_reason(self) -> str:
+        """`stop` or `length`."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens written so far."""
+        ...
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of what was asked."""
+        ...
+
+    @property
+    def paced(self) -> bool:
+        """Whether a stream is slowed to the server's pace."""
+        ...
+
+    def __aiter__(self) -> AsyncGenerator[str, None]:
+        """The text in non-empty pieces; leaving the iteration early ends the writing."""
+        ...
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A writer that keeps its own stop strings, limit and counts."""
+
+    async def answer(self, order: WriteOrder) -> Answer:
+        """Begins to write. Raises ApiError for an order that it cannot take, or has no room for."""
+        ...
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training line: what was asked and what was answered. `legacy`: it was a prompt/completion line.
+
+    `messages` (role, content) is the whole chat of a chat line, `rejected` the worse answer of a preference line,
+    `line` its number in the file.
+    """
+
+    prompt: str
+    answer: str
+    legacy: bool = False
+    messages: tuple[tuple[str, str], ...] = ()
+    rejected: str | None = None
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Step:
+    """What was computed for one step. Losses are mean natural-log losses per token; `epoch` starts at 1.
+
+    `in_sample`: the tokens had been counted before they were predicted (every epoch but the first); None where the
+    engine learns otherwise than by counting.
+    Validation figures are those of the whole validation file, None where it was not evaluated. `at` is the time of day
+    at which the step was done, where the engine says so.
+    """
+
+    number: int
+    total: int
+    epoch: int
+    in_sample: bool | None
+    train_loss: float
+    train_accuracy: float
+    valid_loss: float | None = None
+    valid_accuracy: float | None = None
+    at: float | None = None
+
+
+@dataclass(frozen=True)
+class TrainOrder:
+    """One training: examples, numbers already resolved from "auto", and the model file to begin from.
+
+    `parent` None begins from the base model. The result is written to `target`, a file or a folder as the engine
+    likes. `watch` is to be called at least twice a second, and ends the training by raising; `checkpoint` is told of
+    each state that can already be used, as its step and its path within the folder of models.
+    """
+
+    training: Sequence[Example]
+    validation: Sequence[Example]
+    parent: Path | None
+    target: Path
+    n_epochs: int
+    batch_size: int
+    learning_rate_multiplier: float
+    seed: int
+    base: Path | None = None
+    method: str = "supervised"
+    beta: float = 0.1
+    fence: int = 1
+    options: Mapping[str, Any] = field(default_factory=dict)
+    watch: Callable[[], None] = lambda: None
+    checkpoint: Callable[[int, str], None] = lambda step, path: None
+    say: Callable[[str], None] = lambda sentence: None
+
+
+Report = Callable[[Step], None]
+
+
+class TrainingFault(Exception):
+    """A training that cannot be done; the message is for the person who ordered it, `code` for their program."""
+
+    def __init__(self, message: str, *, code: str = "training_failed") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Stopping(Exception):
+    """The training process was asked to end: what was learnt so far is to be kept, and the order to be left."""
+
+
+@dataclass
+class Trained:
+    """What a training leaves behind besides its file: sentences worth telling in the job's events.
+
+    `tokens` is what it was trained on in all, `path` where the model is; None: as the order says.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    tokens: int | None = None
+    path: str | None = None
+
+
+class Trainer(Protocol):
+    """Trains in the child process; calls `report` after each step."""
+
+    def __call__(self, order: TrainOrder, report: Report) -> Trained:
+        """Trains and writes `order.target`. Raises TrainingFault with a clear sentence if it cannot be done."""
+        ...

@@ -1,0 +1,42 @@
+"""The state that a training goes on from: adapter, optimizer and step, in one safetensors file, never half written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+_WEIGHT, _OPTIMIZER = "weight.", "optimizer."
+
+
+def save_state(path: Path, weights: Mapping[str, torch.Tensor], optimizer: Any, *, step: int) -> None:
+    """Writes beside, then renames."""
+    tensors = {_WEIGHT + name: one.detach().contiguous() for name, one in weights.items()}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, one in values.items():
+            tensors[f"{_OPTIMIZER}{index}.{name}"] = torch.as_tensor(one).contiguous()
+    new = path.with_suffix(".new")
+    save_file(tensors, new, metadata={"step": str(step)})
+    new.replace(path)
+
+
+def load_state(path: Path, weights: Mapping[str, torch.Tensor], optimizer: Any) -> int:
+    """Puts a saved state back; returns its step, 0 if there is none."""
+    if not path.exists():
+        return 0
+    saved: dict[int, dict[str, torch.Tensor]] = {}
+    with safe_open(path, framework="pt") as file, torch.no_grad():
+        for key in file.keys():  # noqa: SIM118 - no mapping
+            tensor = file.get_tensor(key)
+            if key.startswith(_WEIGHT):
+                weights[key.removeprefix(_WEIGHT)].copy_(tensor)
+            else:
+                index, _, name = key.removeprefix(_OPTIMIZER).partition(".")
+                saved.setdefault(int(index), {})[name] = tensor
+        step = int(file.metadata()["step"])
+    optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+    return step

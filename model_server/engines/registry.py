@@ -1,0 +1,123 @@
+"""Which engine answers for which model name, and the few loaded models kept in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ApiError, invalid, not_found
+from ..settings import Settings
+from ..store import Store
+from .base import Answering, Writer
+from .grammar.writer import GrammarWriter
+from .lora.bases import ENGINE as LORA
+from .lora.bases import base_of
+from .ngram.writer import NgramWriter
+
+if TYPE_CHECKING:
+    from .lora.host import Host
+
+BASE_MODEL = "base-zh"
+BASE_CREATED = 1795000000
+_MOST_LOADED = 3
+
+
+class Registry:
+    """Finds the writer for a model; loading happens once, the least recently used model leaves first."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._store = store
+        self._settings = settings
+        self._base = GrammarWriter(mistake_rate=settings.mistake_rate)
+        self._host = _host(settings) if settings.base_models else None
+        self._loaded: OrderedDict[str, Writer | Answering] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def bases(self) -> list[str]:
+        """The names of the models that nobody trained here."""
+        return [BASE_MODEL, *self._settings.base_models]
+
+    def start(self) -> None:
+        """Begins to load what is slow to load."""
+        if self._host:
+            self._host.start()
+
+    def stop(self) -> None:
+        """Ends what `start` began."""
+        if self._host:
+            self._host.stop()
+
+    def writer(self, model: str) -> Writer | Answering:
+        """The writer for `model`; blocks while a file is read. Raises ApiError 404 for an unknown name."""
+        if model == BASE_MODEL:
+            return self._base
+        if self._host and model in self._settings.base_models:
+            return self._lora(model, None)
+        row = self._store.model(model)
+        if row is None:
+            raise _unknown(model)
+        with self._lock:
+            if model not in self._loaded:
+                self._loaded[model] = self._load(row)
+            self._loaded.move_to_end(model)
+            while len(self._loaded) > _MOST_LOADED:
+                self._loaded.popitem(last=False)
+            return self._loaded[model]
+
+    def check_trainable(self, model: str, *, method: str) -> None:
+        """Raises ApiError unless `model` can be trained by `method`."""
+        row = self._store.model(model)
+        if row is None and model not in self.bases:
+            raise _unknown(model)
+        if model in self._settings.base_models or (row and row["engine"] == LORA):
+            self._need_base(model)
+        elif method != "supervised":
+            raise invalid(f"{model[:200]} can only be trained by 'supervised'.", param="method.type")
+
+    def forget(self, model: str) -> None:
+        """Drops a deleted model from memory."""
+        with self._lock:
+            self._loaded.pop(model, None)
+
+    def forget_folder(self, folder: Path) -> None:
+        """Drops a deleted adapter from memory."""
+        if self._host:
+            self._host.forget(folder)
+
+    def _load(self, row: Mapping[str, Any]) -> Writer | Answering:
+        path = self._settings.models / row["path"]
+        if row["engine"] == LORA:
+            return self._lora(self._need_base(row["id"]), path)
+        return NgramWriter.load(path)
+
+    def _lora(self, base: str, adapter: Path | None) -> Answering:
+        from .lora.writer import LoraWriter
+
+        assert self._host is not None
+        return LoraWriter(self._host, base, adapter)
+
+    def _need_base(self, model: str) -> str:
+        base = base_of(model)
+        if base not in self._settings.base_models:
+            raise invalid(
+                f"The model {model[:200]} needs its base model: start the server with --base-model {base}=PATH.",
+                param="model",
+                code="base_model_missing",
+            )
+        return base
+
+
+def _host(settings: Settings) -> Host:
+    from .lora.host import Host  # torch and all that: only where a base model is named
+
+    return Host(
+        settings.base_models, dtype=settings.dtype, most_rows=settings.rows, most_orders=settings.max_requests
+    )
+
+
+def _unknown(model: str) -> ApiError:
+    return not_found("model", model, param="model", code="model_not_found")

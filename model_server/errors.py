@@ -1,0 +1,89 @@
+"""The errors a client can meet, all in OpenAI's shape.
+
+    ApiError                 any answer of 400 or more
+    ├── invalid()    400     the request is wrong; says which field
+    ├── not_found()  404     no such file, job or model
+    └── too_large()  413     body or file over the limit
+
+Routes raise them; the handlers at the end turn them, and everything unforeseen, into
+`{"error": {"message", "type", "param", "code"}}`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+log = logging.getLogger("model_server")
+
+
+class ApiError(Exception):
+    """An answer that is not a success: HTTP status, one clear sentence, OpenAI's type, param and code."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        kind: str = "invalid_request_error",
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.kind = kind
+        self.param = param
+        self.code = code
+        self.headers = dict(headers or {})
+
+    def response(self) -> JSONResponse:
+        """The error as the JSON answer that the SDK turns into its exception."""
+        body = {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}
+        return JSONResponse({"error": body}, status_code=self.status, headers=self.headers)
+
+
+def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """400: the request itself is wrong."""
+    return ApiError(400, message, param=param, code=code)
+
+
+def not_found(what: str, name: str, *, param: str | None = None, code: str | None = None) -> ApiError:
+    """404: `what` is the kind of thing, `name` the id that was asked for."""
+    return ApiError(404, f"No such {what}: {name[:200]!r}.", param=param, code=code)
+
+
+def too_large(what: str, limit: int) -> ApiError:
+    """413: `limit` in bytes."""
+    return ApiError(413, f"The {what} is larger than the limit of {limit:,} bytes.", code="too_large")
+
+
+async def on_api_error(request: Request, error: Exception) -> Response:
+    """Answers an ApiError."""
+    assert isinstance(error, ApiError)
+    return error.response()
+
+
+async def on_http_exception(request: Request, error: Exception) -> Response:
+    """Answers Starlette's own refusals: unknown URL, wrong method, broken multipart."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        message, code = f"Unknown request URL: {request.method} {request.url.path[:200]}.", "unknown_url"
+    elif error.status_code == 405:
+        message, code = f"{request.url.path[:200]} does not accept {request.method}.", "method_not_supported"
+    else:
+        message, code = error.detail, None
+    return ApiError(error.status_code, message, code=code, headers=error.headers).response()
+
+
+async def on_crash(request: Request, error: Exception) -> Response:
+    """Answers what nobody foresaw; the traceback goes to the log, never to the client."""
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return ApiError(
+        500, "The server had an error while processing your request.", kind="server_error"
+    ).response()

@@ -1,0 +1,125 @@
+"""Who may call and how often: the bearer key and the requests per minute, as one ASGI middleware in front of /v1."""
+
+from __future__ import annotations
+
+import hmac
+import math
+import time
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from .errors import ApiError
+
+LIMITED_PATHS = ("/v1/chat/completions", "/v1/completions")
+
+
+class Bucket:
+    """A token bucket that holds a minute's requests and refills evenly; `clock` returns seconds."""
+
+    def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.limit = per_minute
+        self._clock = clock
+        self._level = float(per_minute)
+        self._at = clock()
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._level = min(self.limit, self._level + (now - self._at) * self.limit / 60)
+        self._at = now
+
+    def take(self) -> float:
+        """Takes one request; 0 if it was there, else the seconds until one will be."""
+        self._refill()
+        if self._level >= 1:
+            self._level -= 1
+            return 0.0
+        return (1 - self._level) * 60 / self.limit
+
+    def headers(self) -> dict[str, str]:
+        """OpenAI's three headers; the reset says when the bucket will be full."""
+        self._refill()
+        return {
+            "x-ratelimit-limit-requests": str(self.limit),
+            "x-ratelimit-remaining-requests": str(int(self._level)),
+            "x-ratelimit-reset-requests": span((self.limit - self._level) * 60 / self.limit),
+        }
+
+
+def span(seconds: float) -> str:
+    """A duration as OpenAI writes it: `250ms`, `1s`, `6m0s`."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    whole = math.ceil(seconds)
+    return f"{whole}s" if whole < 60 else f"{whole // 60}m{whole % 60}s"
+
+
+class Gate:
+    """The middleware: 401 without a right key, 429 beyond the limit, rate headers on every /v1 answer."""
+
+    def __init__(self, app: ASGIApp, api_keys: frozenset[str], requests_per_minute: int | None) -> None:
+        self.app = app
+        self._keys = [key.encode() for key in api_keys]
+        self._per_minute = requests_per_minute
+        self._buckets: dict[bytes, Bucket] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Lets a request through, or answers it here."""
+        if scope["type"] != "http" or not scope["path"].startswith("/v1"):
+            await self.app(scope, receive, send)
+            return
+        key = _key(Headers(scope=scope).get("authorization", ""))
+        bucket = self._bucket(key)
+        refusal = self._refusal(scope, key, bucket)
+        if refusal:
+            await refusal.response()(scope, receive, _with_headers(send, bucket))
+        else:
+            await self.app(scope, receive, _with_headers(send, bucket))
+
+    def _bucket(self, key: bytes) -> Bucket | None:
+        """One for each client, if clients are told apart by their keys; else one for all."""
+        if not self._per_minute:
+            return None
+        client = key if key in self._keys else b""
+        return self._buckets.setdefault(client, Bucket(self._per_minute))
+
+    def _refusal(self, scope: Scope, key: bytes, bucket: Bucket | None) -> ApiError | None:
+        if self._keys and not self._knows(key):
+            return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+        if bucket and scope["method"] == "POST" and scope["path"] in LIMITED_PATHS:
+            wait = bucket.take()
+            if wait:
+                return _too_many(bucket.limit, wait)
+        return None
+
+    def _knows(self, key: bytes) -> bool:
+        matches = [hmac.compare_digest(key, known) for known in self._keys]
+        return any(matches)
+
+
+def _key(authorization: str) -> bytes:
+    scheme, _, key = authorization.partition(" ")
+    return key.strip().encode() if scheme.lower() == "bearer" else b""
+
+
+def _with_headers(send: Send, bucket: Bucket | None) -> Send:
+    if bucket is None:
+        return send
+
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            MutableHeaders(scope=message).update(bucket.headers())
+        await send(message)
+
+    return send_with_headers
+
+
+def _too_many(limit: int, wait: float) -> ApiError:
+    return ApiError(
+        429,
+        f"Rate limit reached: {limit} requests per minute. Please try again in {span(wait)}.",
+        kind="requests",
+        code="rate_limit_exceeded",
+        headers={"Retry-After": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(wait * 1000))},
+    )

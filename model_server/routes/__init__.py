@@ -1,0 +1,1 @@
+"""One module per group of endpoints; each exports `routes`, which app.py mounts under /v1."""

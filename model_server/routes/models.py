@@ -1,0 +1,56 @@
+"""GET and DELETE /v1/models: the base models and every model tuned here, checkpoints too."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from ..engines.registry import BASE_CREATED
+from ..errors import ApiError, not_found
+from ..store import remove_model
+
+
+def _shape(id: str, created: int, owned_by: str) -> dict[str, Any]:
+    return {"id": id, "object": "model", "created": created, "owned_by": owned_by, "shutdown_date": None}
+
+
+def list_models(request: Request) -> Response:
+    """All models, the bases first."""
+    bases = [_shape(name, BASE_CREATED, "model-server") for name in request.app.state.registry.bases]
+    tuned = [_shape(row["id"], row["created"], row["owned_by"]) for row in request.app.state.store.models()]
+    return JSONResponse({"object": "list", "data": [*bases, *tuned]})
+
+
+def retrieve_model(request: Request) -> Response:
+    """One model."""
+    id = request.path_params["id"]
+    if id in request.app.state.registry.bases:
+        return JSONResponse(_shape(id, BASE_CREATED, "model-server"))
+    row = request.app.state.store.model(id)
+    if row is None:
+        raise not_found("model", id, param="model", code="model_not_found")
+    return JSONResponse(_shape(row["id"], row["created"], row["owned_by"]))
+
+
+def delete_model(request: Request) -> Response:
+    """Forgets a tuned model and removes its file; the base stays."""
+    id = request.path_params["id"]
+    if id in request.app.state.registry.bases:
+        raise ApiError(403, "A base model cannot be deleted.", code="model_not_deletable")
+    row = request.app.state.store.model(id)
+    if row is None or not request.app.state.store.delete_model(id):
+        raise not_found("model", id, param="model", code="model_not_found")
+    request.app.state.registry.forget(id)
+    request.app.state.registry.forget_folder(request.app.state.settings.models / row["path"])
+    remove_model(request.app.state.settings.models, row)
+    return JSONResponse({"id": id, "object": "model", "deleted": True})
+
+
+routes = [
+    Route("/models", list_models),
+    Route("/models/{id:path}", retrieve_model),
+    Route("/models/{id:path}", delete_model, methods=["DELETE"]),
+]

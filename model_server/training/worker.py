@@ -1,0 +1,256 @@
+"""The child process that does one job: checks the files, trains, leaves the model, the results and the story of it.
+
+Started by runner.py with one JSON argument {data, job, fence, org, bases, options}. It ends at once when a newer child
+has the job (the fence), when the job was cancelled, or when the server that started it is gone; on SIGTERM it lets its
+engine keep what was learnt. A fault in the data or on the device fails the job with a sentence; a fault of ours ends
+with exit code 1, and the runner says so.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..engines.base import Example, Step, Stopping, Trained, Trainer, TrainingFault, TrainOrder
+from ..engines.lora.bases import ENGINE as LORA
+from ..engines.lora.bases import base_of
+from ..engines.trainers import trainer_for
+from ..store import ACTIVE, Store, new_id, remove_model
+from .data import LEAST_LINES, BadFile, count_tokens, read_examples
+from .results import Chronicle
+
+_LOOK_SECONDS = 0.5
+_CHECKPOINTS_KEPT = 3
+
+
+class Gone(Exception):
+    """The job is no longer this child's to do."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the runner handed over."""
+
+    data: Path
+    job: str
+    fence: int
+    org: str
+    bases: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Worker:
+    """One job, from its files to its end."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._store = Store(task.data / "store.sqlite3")
+        self._parent = os.getppid()
+        self._looked = 0.0
+        self._began = time.time()
+        self._first: int | None = None
+        self._chronicle = Chronicle(self._store, task.job)
+
+    def run(self) -> None:
+        """Does the job; a fault in its files ends it as failed."""
+        job = self._store.job(self._task.job)
+        if job is None:
+            return
+        try:
+            engine, train = trainer_for(job["model"], self._task.bases)
+            order = self._prepare(job, engine)
+            self._train(job, order, engine, train)
+        except BadFile as error:
+            self._fail(str(error), "invalid_training_file")
+        except TrainingFault as fault:
+            self._fail(str(fault), fault.code)
+        except (Gone, Stopping):
+            return
+
+    def _fail(self, message: str, code: str) -> None:
+        param = "training_file" if code == "invalid_training_file" else None
+        reason = json.dumps({"code": code, "message": message, "param": param})
+        self._store.end_job(self._task.job, "failed", message, fence=self._task.fence, error=reason)
+
+    def _prepare(self, job: dict[str, Any], engine: str) -> TrainOrder:
+        """Reads and checks everything."""
+        self._change(status="validating_files")
+        training = self._read(job["training_file"], "training file", job["method"], least=LEAST_LINES)
+        validation = self._read(job["validation_file"], "validation file", job["method"], least=1)
+        asked = json.loads(job["hyperparameters"])
+        if engine == LORA:
+            further = job["model"].startswith("ft:")
+            chosen = resolve_lora(asked, lines=len(training), method=job["method"], further=further)
+        else:
+            chosen = resolve(asked, lines=len(training))
+        self._change(hyperparameters=json.dumps(chosen))
+        target = self._task.job if engine == LORA else f"{self._task.job}.json.gz"
+        base = self._task.bases.get(base_of(job["model"]))
+        return TrainOrder(
+            training=training,
+            validation=validation,
+            parent=self._parent_model(job["model"]),
+            target=self._task.data / "models" / target,
+            seed=job["seed"],
+            base=Path(base) if base else None,
+            method=job["method"],
+            fence=self._task.fence,
+            options=self._task.options,
+            watch=self._change,
+            checkpoint=lambda step, path: self._keep_checkpoint(job, step, path),
+            say=self._say,
+            **chosen,
+        )
+
+    def _read(self, file: str | None, what: str, method: str, *, least: int) -> list[Example]:
+        if file is None:
+            return []
+        try:
+            return read_examples(self._task.data / "files" / file, least=least, method=method)
+        except BadFile as error:
+            raise BadFile(f"The {what} {file} cannot be used. {error}") from None
+
+    def _parent_model(self, model: str) -> Path | None:
+        if not model.startswith("ft:"):
+            return None
+        row = self._store.model(model)
+        if row is None:
+            raise BadFile(f"The model {model} that was to be trained further has been deleted.")
+        return self._task.data / "models" / str(row["path"])
+
+    def _train(self, job: dict[str, Any], order: TrainOrder, engine: str, train: Trainer) -> None:
+        self._change(status="running")
+        lines = f"{len(order.training)} training and {len(order.validation)} validation examples"
+        self._say(f"Files validated: {lines}. Training has started.")
+        trained = train(order, self._step)
+        for note in trained.notes:
+            self._say(note)
+        self._finish(job, order, engine=engine, trained=trained)
+
+    def _step(self, step: Step) -> None:
+        if time.monotonic() - self._looked > _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._first = self._first or step.number
+            rate = (time.time() - self._began) / (step.number - self._first + 1)
+            self._change(estimated_finish=int(time.time() + rate * (step.total - step.number)) + 1)
+        self._chronicle.add(step)
+
+    def _change(self, **values: Any) -> None:
+        """Writes to the job, or without values only looks. Raises Gone if it is not ours, or the server is gone."""
+        if os.getppid() != self._parent:
+            raise Gone
+        if not values:
+            row = self._store.job(self._task.job)
+            if row is None or row["status"] not in ACTIVE or row["starts"] != self._task.fence:
+                raise Gone
+        elif not self._store.change_job(self._task.job, fence=self._task.fence, **values):
+            raise Gone
+
+    def _say(self, message: str) -> None:
+        self._store.add_event(self._task.job, message)
+
+    def _keep_checkpoint(self, job: dict[str, Any], step: int, path: str) -> None:
+        """A state that can be used as a model from now on; the last three of a job are kept."""
+        self._change(tries=0)
+        name = f"{model_name(job, org=self._task.org)}:ckpt-step-{step}"
+        owner = f"organization-{self._task.org}"
+        self._store.add_model(
+            id=name, engine=LORA, parent=job["model"], job=job["id"], path=path, owned_by=owner
+        )
+        self._store.add_checkpoint(job["id"], step=step, model=name, metrics=self._chronicle.metrics())
+        self._drop_old_checkpoints()
+        self._say(f"Checkpoint created at step {step}: {name}")
+
+    def _drop_old_checkpoints(self) -> None:
+        for row in self._store.drop_checkpoints(self._task.job, keep=_CHECKPOINTS_KEPT):
+            remove_model(self._task.data / "models", row)
+
+    def _finish(self, job: dict[str, Any], order: TrainOrder, *, engine: str, trained: Trained) -> None:
+        result = new_id("file")
+        size = self._chronicle.write(self._task.data / "files" / result)
+        name = model_name(job, org=self._task.org)
+        epoch = count_tokens(order.training)
+        self._change(trained_tokens=epoch * order.n_epochs if trained.tokens is None else trained.tokens)
+        owner = f"organization-{self._task.org}"
+        path = trained.path or order.target.name
+        self._store.add_file(id=result, filename="step_metrics.csv", purpose="fine-tune-results", size=size)
+        self._store.add_model(
+            id=name, engine=engine, parent=job["model"], job=job["id"], path=path, owned_by=owner
+        )
+        last = self._chronicle.last
+        self._store.add_checkpoint(job["id"], step=last.number, model=name, metrics=self._chronicle.metrics())
+        if engine == LORA:
+            self._drop_old_checkpoints()
+        self._say(f"New fine-tuned model created: {name}")
+        ended = self._store.end_job(
+            job["id"],
+            "succeeded",
+            "The job has successfully completed.",
+            fence=self._task.fence,
+            fine_tuned_model=name,
+            result_file=result,
+        )
+        if not ended:
+            self._store.delete_model(name)
+            self._store.delete_file(result)
+            raise Gone
+
+
+def resolve(asked: dict[str, Any], *, lines: int) -> dict[str, Any]:
+    """Numbers for "auto": epochs 4 up to 1,000 lines, 3 up to 5,000, else 2; batch 0.2 % of lines; multiplier 0.2."""
+    auto = {
+        "n_epochs": 4 if lines <= 1000 else 3 if lines <= 5000 else 2,
+        "batch_size": min(256, max(1, round(lines * 0.002))),
+        "learning_rate_multiplier": 0.2,
+    }
+    return {name: auto[name] if asked.get(name, "auto") == "auto" else asked[name] for name in auto}
+
+
+def resolve_lora(asked: dict[str, Any], *, lines: int, method: str, further: bool) -> dict[str, Any]:
+    """Numbers for "auto", as the README tells: fewer epochs for many lines, smaller steps for what is already tuned."""
+    dpo = method == "dpo"
+    auto: dict[str, Any] = {
+        "n_epochs": 2 if dpo else 3 if lines <= 1000 else 2 if lines <= 10_000 else 1,
+        "batch_size": min(16, max(1, round(lines * 0.01))),
+        "learning_rate_multiplier": 0.02 if dpo else 0.1 if further else 0.2,
+    }
+    if dpo:
+        auto["beta"] = 0.1
+    return {name: auto[name] if asked.get(name, "auto") == "auto" else asked[name] for name in auto}
+
+
+def model_name(job: Mapping[str, Any], *, org: str) -> str:
+    """`ft:<base>:<org>:<suffix>:<8 signs>`; a child of a tuned model keeps the base, and the suffix if given none.
+
+    The signs come from the job's id, so that a job that was taken up again makes the same name.
+    """
+    model, suffix = job["model"], job["suffix"]
+    parts = model.split(":")
+    base = parts[1] if parts[0] == "ft" else model
+    inherited = parts[3] if parts[0] == "ft" and len(parts) > 4 else ""
+    return f"ft:{base}:{org}:{suffix or inherited}:{job['id'][-8:]}"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Reads the one argument and works. Ctrl-C is the server's to answer: it ends its children itself."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    given = json.loads(arguments[0])
+    if given["bases"]:
+        signal.signal(signal.SIGTERM, _stop)  # only lora has something to keep
+    Worker(Task(**given | {"data": Path(given["data"])})).run()
+
+
+def _stop(number: int, frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise Stopping
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,254 @@
+// Watches one story being written over its socket (the contract is in the docs: story socket).
+//
+// The page holds a text and the name of the attempt it belongs to; both were rendered by the server. A connection
+// says what is held, and the server goes on from there, so a lost network, a reload or another device neither
+// loses nor doubles a character. Offsets count Unicode code points, not UTF-16 units. Text enters the page through
+// textContent alone, and every word shown comes from the template's data attributes.
+"use strict";
+
+(() => {
+  const page = document.querySelector("[data-socket]");
+  if (!page) return;
+
+  const prose = page.querySelector("[data-prose]");
+  const end = page.querySelector("[data-end]");
+  const bar = page.querySelector("[data-bar]");
+  const status = page.querySelector("[data-status]");
+  const counter = page.querySelector("[data-count]");
+  const waiting = page.querySelector("[data-waited]");
+  const latest = page.querySelector("[data-latest]");
+  const stopForm = page.querySelector("[data-act=stop]");
+
+  const NEAR = 150; // px from the end within which the page keeps up with the text
+  const BAR = 144; // px kept free under the text: .story-end has the same in story.css
+  const LONGEST_WAIT = 15000; // ms between two tries to connect
+  const UNFINISHED = ["queued", "writing"];
+  const GONE = { 4403: "forbidden", 4404: "missing" };
+
+  // ---- the text held ---------------------------------------------------------------------------------------
+
+  let attempt = page.dataset.attempt;
+  let held = "";
+  let size = 0; // of `held`, in code points
+  let paragraph = null;
+  let fresh = null; // the last piece, while it fades in
+  let breakNext = false;
+
+  function codePoints(text) {
+    let count = 0;
+    for (const _ of text) count += 1;
+    return count;
+  }
+
+  function firstPoints(text, count) {
+    return Array.from(text).slice(0, count).join("");
+  }
+
+  function hold(text) {
+    held = "";
+    size = 0;
+    paragraph = fresh = null;
+    breakNext = false;
+    prose.replaceChildren();
+    append(text);
+  }
+
+  function append(text) {
+    held += text;
+    size += codePoints(text);
+    for (const part of text.split(/([\r\n]+)/)) {
+      if (/^[\r\n]/.test(part)) breakNext = true;
+      else if (part) appendLine(part);
+    }
+    counter.textContent = size ? fill(counter.dataset.say, size) : "";
+    waiting.hidden = size > 0;
+  }
+
+  function appendLine(line) {
+    const starts = breakNext || !paragraph;
+    const text = starts ? line.replace(/^[ \t\u3000]+/, "") : line;
+    if (!text) return;
+    if (fresh) {
+      const owner = fresh.parentNode;
+      fresh.replaceWith(fresh.textContent);
+      owner.normalize();
+    }
+    if (starts) paragraph = prose.appendChild(document.createElement("p"));
+    breakNext = false;
+    fresh = document.createElement("span");
+    fresh.className = "fresh";
+    fresh.textContent = text;
+    paragraph.append(fresh);
+  }
+
+  // ---- what the page says ----------------------------------------------------------------------------------
+
+  let state = page.dataset.state;
+
+  function fill(sentence, n) {
+    return sentence.replace("{n}", String(n));
+  }
+
+  function say(sentence) {
+    if (sentence && status.textContent !== sentence) status.textContent = sentence;
+  }
+
+  function sayState({ position, reason } = {}) {
+    let sentence = status.dataset[`say_${state}`] || "";
+    if (state === "queued" && position) sentence = fill(status.dataset.say_position, position);
+    const why = state === "interrupted" || state === "failed" ? status.dataset[`why_${reason}`] : "";
+    say(why ? `${sentence} · ${why}` : sentence);
+  }
+
+  function enter(newState, details) {
+    state = newState;
+    const busy = UNFINISHED.includes(state);
+    prose.setAttribute("aria-busy", String(busy));
+    bar.classList.toggle("is-busy", busy);
+    for (const act of page.querySelectorAll("[data-states]")) {
+      act.hidden = !act.dataset.states.split(" ").includes(state);
+    }
+    for (const button of page.querySelectorAll("[data-act] button")) button.disabled = false;
+    waiting.hidden = !busy || size > 0;
+    sayState(details);
+    showLatest();
+  }
+
+  const waitedAtLoad = Number(waiting.dataset.waited);
+  const clock = setInterval(showWait, 1000);
+
+  function showWait() {
+    waiting.textContent = fill(waiting.dataset.say, Math.round(waitedAtLoad + performance.now() / 1000));
+  }
+
+  // ---- scrolling: keep up near the end, never against the reader ---------------------------------------------
+
+  let following = gap() <= NEAR;
+  let lastY = window.scrollY;
+
+  function gap() {
+    return end.getBoundingClientRect().bottom + BAR - window.innerHeight;
+  }
+
+  function keepUp() {
+    if (following && gap() > 0) end.scrollIntoView({ block: "end", behavior: "instant" });
+    showLatest();
+  }
+
+  function showLatest() {
+    latest.hidden = following || !UNFINISHED.includes(state) || gap() <= NEAR;
+  }
+
+  window.addEventListener(
+    "scroll",
+    () => {
+      if (window.scrollY < lastY) following = false;
+      else if (gap() <= NEAR) following = true;
+      lastY = window.scrollY;
+      showLatest();
+    },
+    { passive: true },
+  );
+
+  latest.addEventListener("click", () => {
+    following = true;
+    keepUp();
+  });
+
+  // ---- the socket ------------------------------------------------------------------------------------------
+
+  let socket = null;
+  let retry = 0; // timer of the next try, 0 while there is none
+  let tries = 0;
+  let finished = false;
+
+  const handlers = {
+    hello(message) {
+      const kept = message.attempt === attempt ? message.offset : 0;
+      attempt = message.attempt || "";
+      if (kept < size) hold(firstPoints(held, kept));
+      enter(message.state);
+    },
+    restart(message) {
+      attempt = message.attempt;
+      hold("");
+    },
+    text(message) {
+      if (message.offset > size) {
+        socket.close(4000, "gap"); // something is missing: connect anew, from what is held
+        return;
+      }
+      tries = 0;
+      const known = size - message.offset;
+      append(known ? Array.from(message.text).slice(known).join("") : message.text);
+      keepUp();
+    },
+    state(message) {
+      enter(message.state, message);
+    },
+    end(message) {
+      finished = true;
+      clearInterval(clock);
+      enter(message.state, message);
+      keepUp();
+      if (message.length !== size) window.location.reload(); // the server's page is always whole
+    },
+  };
+
+  function connect() {
+    retry = 0;
+    const address = new URL(page.dataset.socket, window.location.href);
+    address.protocol = address.protocol === "https:" ? "wss:" : "ws:";
+    if (attempt) {
+      address.searchParams.set("attempt", attempt);
+      address.searchParams.set("offset", String(size));
+    }
+    socket = new WebSocket(address);
+    socket.addEventListener("message", (event) => {
+      const message = JSON.parse(event.data);
+      if (Object.hasOwn(handlers, message.type)) handlers[message.type](message);
+    });
+    socket.addEventListener("close", closed);
+  }
+
+  function closed(event) {
+    if (finished) return;
+    if (GONE[event.code]) {
+      finished = true;
+      clearInterval(clock);
+      prose.setAttribute("aria-busy", "false");
+      say(status.dataset[`say_${GONE[event.code]}`]);
+      return;
+    }
+    say(status.dataset.say_lost);
+    const longest = Math.min(LONGEST_WAIT, 500 * 2 ** tries);
+    tries += 1;
+    retry = setTimeout(connect, longest * (0.5 + Math.random() / 2));
+  }
+
+  function connectNow() {
+    if (!retry) return;
+    clearTimeout(retry);
+    connect();
+  }
+
+  window.addEventListener("online", connectNow);
+  document.addEventListener("visibilitychange", () => {
+    if (document.visibilityState === "visible") connectNow();
+  });
+
+  stopForm?.addEventListener("submit", (event) => {
+    if (socket?.readyState !== WebSocket.OPEN) return; // the form itself goes to the server
+    event.preventDefault();
+    socket.send(JSON.stringify({ type: "stop" }));
+    const button = stopForm.querySelector("button");
+    button.disabled = true;
+    setTimeout(() => {
+      button.disabled = false; // not heard within seconds: it may be pressed again
+    }, 3000);
+  });
+
+  showWait();
+  hold(JSON.parse(document.getElementById("story-text").textContent));
+  connect();
+})();

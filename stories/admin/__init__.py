@@ -1,0 +1,9 @@
+"""The editorial office: Django's admin, in the site's words (floor 7).
+
+Stories are read and decided on, runs ordered and watched, models put in use. Every change goes through the
+domain; no story is added, typed over or deleted by hand.
+"""
+
+from stories.admin import batches, ingredients, language_models, ledger, reactions, runs, stories
+
+__all__ = ["batches", "ingredients", "language_models", "ledger", "reactions", "runs", "stories"]

@@ -1,0 +1,84 @@
+"""The filters of the list of stories. Readers type any ingredient: only the most frequent are offered."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Count, QuerySet
+from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
+
+from stories.models import Flag, Reaction, Story
+
+MOST_OFFERED = 30
+
+
+class IngredientFilter(admin.SimpleListFilter):
+    """Stories of one ingredient on one axis."""
+
+    axis: str
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+        axis = self.axis
+        counted = Story.objects.order_by().values_list(axis).annotate(stories=Count("pk"))
+        return [(name, name) for name, _stories in counted.order_by("-stories", axis)[:MOST_OFFERED]]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
+        return queryset.filter(**{self.axis: self.value()}) if self.value() else queryset
+
+
+class ReportedFilter(admin.SimpleListFilter):
+    """Stories that a report holds back until an editor decides."""
+
+    title = _("举报")
+    parameter_name = "reports"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
+        return [("open", _("举报待处理")), ("any", _("被举报过"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
+        if self.value() == "open":
+            return queryset.filter(pk__in=Story.objects.reported().order_by().values("pk"))
+        if self.value() == "any":
+            return queryset.filter(pk__in=Reaction.objects.reports().order_by().values("story"))
+        return queryset
+
+
+class FlagFilter(admin.SimpleListFilter):
+    """Stories by what the look at their text found; each kind with its count among those that wait."""
+
+    title = _("标记")
+    parameter_name = "flag"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
+        waiting = Story.objects.reviewable().order_by().values("pk")
+        counted = dict(
+            Flag.objects.filter(story__in=waiting).order_by().values_list("kind").annotate(Count("pk"))
+        )
+        kinds = [(kind.value, f"{kind.label} {counted.get(kind.value, 0)}") for kind in Flag.Kind]
+        return [("none", _("没有标记")), ("any", _("有标记")), *kinds]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
+        if self.value() == "none":
+            return queryset.filter(flag_count=0, checked_at__isnull=False)
+        if self.value() == "any":
+            return queryset.filter(flag_count__gt=0, checked_at__isnull=False)
+        if self.value():
+            flagged = Flag.objects.filter(kind=self.value()).order_by().values("story")
+            return queryset.filter(pk__in=flagged, checked_at__isnull=False)
+        return queryset
+
+
+class DynastyFilter(IngredientFilter):
+    title = _("朝代")
+    parameter_name = axis = "dynasty"
+
+
+class SuperPowerFilter(IngredientFilter):
+    title = _("超能力")
+    parameter_name = axis = "super_power"
+
+
+class StoryTypeFilter(IngredientFilter):
+    title = _("战斗")
+    parameter_name = axis = "story_type"

@@ -1,0 +1,82 @@
+"""Language models: which one writes for readers, what they cost, where they come from."""
+
+from typing import Any
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.db.models import BooleanField, Case, Q, QuerySet, When
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from stories.admin.base import ListTitle, check_permission, errors_as_messages, find_or_404, page_context
+from stories.models import LanguageModel
+from stories.serving import promote
+
+
+@admin.register(LanguageModel)
+class LanguageModelAdmin(ListTitle):
+    change_form_template = "admin/stories/languagemodel/change_form.html"
+    list_display = ("name", "in_use", "prompt_style", "parent", "prices", "shutdown_date")
+    list_filter = ("prompt_style", "endpoint")
+    list_select_related = ("parent",)
+    search_fields = ("name", "base")
+    readonly_fields = (
+        *("name", "endpoint", "base_url", "base", "parent", "prompt_style", "system_message", "stop"),
+        *("promoted_at", "created_at"),
+    )
+    fieldsets = (
+        (None, {"fields": ("name", "base", "parent", "endpoint", "base_url", "promoted_at", "created_at")}),
+        (gettext_lazy("怎么提问"), {"fields": ("prompt_style", "system_message", "stop")}),
+        (
+            gettext_lazy("价格（每百万词元，美元；空白表示未知）"),
+            {"fields": ("input_price", "output_price", "training_price", "shutdown_date")},
+        ),
+    )
+
+    @admin.display(description=gettext_lazy("读者的故事"))
+    def in_use(self, model: Any) -> str:
+        context = {"model": model}
+        return render_to_string("admin/stories/languagemodel/_in_use.html", context)
+
+    @admin.display(description=gettext_lazy("输入 / 输出 / 训练价"), empty_value="?")
+    def prices(self, model: LanguageModel) -> str:
+        amounts = (model.input_price, model.output_price, model.training_price)
+        return " / ".join("?" if amount is None else f"{amount.normalize():f}" for amount in amounts)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[LanguageModel]:
+        """With `is_serving`; until a first promotion that is the base model of the settings."""
+        newest = LanguageModel.objects.promoted().values("pk")[:1]
+        serving = Q(pk__in=newest)
+        if not LanguageModel.objects.promoted().exists():
+            serving = Q(name=settings.OPENAI_MODEL, base_url=settings.LLM_ENDPOINTS["default"].base_url)
+        is_serving = Case(When(serving, then=True), default=False, output_field=BooleanField())
+        return super().get_queryset(request).annotate(is_serving=is_serving)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: LanguageModel | None = None) -> bool:
+        return False
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.promote_view)
+        name = "stories_languagemodel_promote"
+        return [path("<int:pk>/promote/", view, name=name), *super().get_urls()]
+
+    def promote_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Asks first; a POST makes the model the serving one, or rolls back to it."""
+        check_permission(request, "stories.promote_languagemodel")
+        model = find_or_404(self, request, str(pk))
+        if request.method != "POST":
+            serving = LanguageModel.objects.promoted().first() or settings.OPENAI_MODEL
+            context = page_context(self, request, title=_("启用模型"), model=model, serving=serving)
+            return TemplateResponse(request, "admin/stories/languagemodel/promote.html", context)
+        with errors_as_messages(request):
+            previous = promote(model)
+            words = {"name": model, "previous": previous or "—"}
+            messages.success(request, _("读者的故事现在由「%(name)s」来写，之前是「%(previous)s」。") % words)
+        return HttpResponseRedirect(reverse("admin:stories_languagemodel_changelist"))

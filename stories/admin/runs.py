@@ -1,0 +1,197 @@
+"""Runs: ordered in two presses, watched while they write, paused, resumed, cancelled, retried."""
+
+import json
+from typing import Any
+
+from django.contrib import admin, messages
+from django.contrib.auth.models import User
+from django.core import signing
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
+from django.template.loader import render_to_string
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
+
+from stories import progress
+from stories.admin.base import (
+    ReadOnlyAdmin,
+    check_permission,
+    errors_as_messages,
+    find_or_404,
+    page_context,
+)
+from stories.admin.order_form import OrderForm
+from stories.errors import StoryError
+from stories.generation import cancel_run, pause_run, resume_run, retry_run, start_run
+from stories.models import Attempt, Run, Story
+from stories.money import show
+from stories.ordering import order_run
+from stories.planning import lay_out
+from stories.tasks import publish_run
+
+CONTROL = "stories.control_run"
+
+
+@admin.register(Run)
+class RunAdmin(ReadOnlyAdmin):
+    list_display = (
+        *("__str__", "badge", "progress", "language_model", "spent_shown", "budget_shown"),
+        *("created_by", "created_at"),
+    )
+    list_filter = ("state", "language_model")
+    list_select_related = ("language_model", "created_by")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
+        waiting = Q(stories__state__in=[Story.State.QUEUED, Story.State.WRITING])
+        counted = super().get_queryset(request).select_related("language_model", "template", "created_by")
+        return counted.annotate(all_stories=Count("stories"), waiting=Count("stories", filter=waiting))
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("stories.add_run")
+
+    @admin.display(description=gettext_lazy("状态"), ordering="state")
+    def badge(self, run: Run) -> str:
+        return render_to_string("admin/stories/run/_badge.html", {"run": run})
+
+    @admin.display(description=gettext_lazy("进度"))
+    def progress(self, run: Any) -> str:
+        return f"{run.all_stories - run.waiting} / {run.all_stories}"
+
+    @admin.display(description=gettext_lazy("已花费"), ordering="spent")
+    def spent_shown(self, run: Run) -> str:
+        return show(run.spent)
+
+    @admin.display(description=gettext_lazy("预算"), ordering="budget")
+    def budget_shown(self, run: Run) -> str:
+        return show(run.budget)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view
+        return [
+            path("<int:pk>/progress/", view(self.progress_view), name="stories_run_progress"),
+            path("<int:pk>/control/", view(self.control_view), name="stories_run_control"),
+            *super().get_urls(),
+        ]
+
+    # --- ordering ---------------------------------------------------------------------------------------
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """The first press names the price; the second, on the same order, starts the run."""
+        person = check_permission(request, "stories.add_run")
+        form = OrderForm(request.POST or None)
+        quote = None
+        if request.method == "POST" and form.is_valid():
+            with errors_as_messages(request):
+                quote = form.quote()
+                if request.POST.get("quoted") == sign(form.order):
+                    check_permission(request, CONTROL)
+                    if "confirm" in request.POST:
+                        return self._start(request, form.order, by=person)
+                    if "sample" in request.POST:
+                        self._write_sample(request, form, by=person)
+        context = page_context(
+            self,
+            request,
+            title=_("下一个批次"),
+            form=form,
+            quote=quote,
+            quoted=sign(form.order) if quote else "",
+        )
+        return TemplateResponse(request, "admin/stories/run/order.html", context)
+
+    def _write_sample(self, request: HttpRequest, form: OrderForm, *, by: User) -> None:
+        """Five stories now; the page stays, and the next press knows what they cost."""
+        run, is_new = order_run(**form.sample_order, by=by)
+        if is_new:
+            publish_run(run)
+        messages.success(request, _("样稿 %(run)s 在写了；写完后再估价，就按它们的实际费用。") % {"run": run})
+
+    def _start(self, request: HttpRequest, order: dict[str, Any], *, by: User) -> HttpResponse:
+        run, is_new = order_run(**order, by=by)
+        if is_new:
+            publish_run(run)
+            messages.success(request, _("批次 %(run)s 开始写了。") % {"run": run})
+        return HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
+
+    # --- watching ---------------------------------------------------------------------------------------
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        run = find_or_404(self, request, object_id)
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        title = _("批次 %(run)s") % {"run": run}
+        context = page_context(self, request, title=title, **progress_of(run))
+        return TemplateResponse(request, "admin/stories/run/change.html", context)
+
+    def progress_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The part of the page that renews itself."""
+        run = find_or_404(self, request, str(pk))
+        return TemplateResponse(request, "admin/stories/run/_progress.html", progress_of(run))
+
+    def control_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        check_permission(request, CONTROL)
+        run = find_or_404(self, request, str(pk))
+        if request.method != "POST":
+            return HttpResponseNotAllowed(["POST"])
+        with errors_as_messages(request):
+            messages.success(request, control(run, request.POST.get("action", ""), by=str(request.user)))
+        return HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
+
+
+def control(run: Run, action: str, *, by: str) -> str:
+    """Does what a button says; the sentence of what was done. Raises `StoryError`."""
+    if action == "pause":
+        pause_run(run, _("%(user)s 按了暂停。") % {"user": by})
+        return _("批次已暂停；正在写的会写完。")
+    if action == "cancel":
+        cancel_run(run)
+        return _("批次已取消；正在写的会写完。")
+    if action == "retry":
+        retried = retry_run(run)
+        publish_run(run)
+        return _("%(count)s 篇没写成的重新排队了。") % {"count": retried}
+    if action in ("resume", "start"):
+        resume_run(run) if run.state == Run.State.PAUSED else start_run(run)
+        publish_run(run)
+        return _("批次接着写了。")
+    raise StoryError(_("不认识的操作。"))
+
+
+def progress_of(run: Run) -> dict[str, Any]:
+    """What the page of a run shows, counted now."""
+    states, unfinished = progress.count_unfinished(run)
+    total = sum(states.values())
+    cells = progress.fill_cells(run)
+    return {
+        "run": run,
+        "states": [(state, Story.State(state).label, count) for state, count in states.items()],
+        "total": total,
+        "ended": total - unfinished,
+        "retriable": states[Story.State.FAILED] + states[Story.State.INTERRUPTED],
+        "waiting_for_review": run.stories.reviewable().count(),  # type: ignore[attr-defined]
+        "pace": progress.measure_pace(run, unfinished=unfinished),
+        "causes": progress.find_causes(run),
+        "unknown": Attempt.objects.filter(story__run=run, state=Attempt.State.UNKNOWN).count(),
+        "is_live": run.state == Run.State.RUNNING or states[Story.State.WRITING] > 0,
+        "spent": show(run.spent),
+        "reserved": show(run.reserved),
+        "budget": show(run.budget),
+        "cells": cells,
+        "grid": lay_out(cells, run.dynasties, run.super_powers, run.story_types),
+    }
+
+
+def sign(order: dict[str, Any]) -> str:
+    """A mark of exactly this order: the price that was shown belongs to it and to no other."""
+    words = json.dumps(order | {"model": order["model"].pk}, sort_keys=True)
+    return signing.Signer(salt="stories.order").signature(words)

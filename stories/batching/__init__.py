@@ -1,0 +1,14 @@
+"""Batch mode: a run through the provider's Batch API, at half the price and within a day (floor 3).
+
+gathering    claims stories of a run, reserves their money, and makes the file of their requests
+remote       the calls to the provider
+advancing    one step of an order: gather, upload, create, poll; each under a lease with a fence
+collecting   what came back, each story once; what did not come back goes to the queue again
+deciding     what a person may decide about an order whose creation is unknown
+"""
+
+from stories.batching.advancing import advance_batch
+from stories.batching.deciding import give_up, send_again
+from stories.batching.gathering import due_orders, open_order
+
+__all__ = ["advance_batch", "due_orders", "give_up", "open_order", "send_again"]

@@ -1,0 +1,197 @@
+"""The story socket: opens a mailbox for the story's hints, replays the row, relays what is committed (floor 7).
+
+It trusts no delivery: a gap, a newer fence or some seconds of silence, and it reads the row again. One task
+per connection sends everything but refusals, so that what is computed and what is sent have one order.
+"""
+
+import asyncio
+import json
+import logging
+import time
+import uuid
+from importlib import import_module
+from typing import Any
+from urllib.parse import parse_qs
+
+from channels.auth import get_user
+from channels.generic.websocket import AsyncWebsocketConsumer
+from django.conf import settings
+
+from stories import live, readers, sockets
+from stories.hints import Hint, Mailbox, switchboard
+from stories.models import Story
+from stories.snapshots import in_database, take_snapshot
+from stories.writing import request_stop
+
+logger = logging.getLogger(__name__)
+SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
+CLOSE_DONE, CLOSE_POLICY, CLOSE_ERROR, CLOSE_BUSY = 1000, 1008, 1011, 1013
+CLOSE_NOT_ALLOWED, CLOSE_UNKNOWN = 4403, 4404
+SILENCE = 5.0  # seconds after which the row is read again
+SILENCE_QUEUED = 2.0  # likewise while the queue moves on
+SILENCE_DEAF = 1.0  # likewise while hints are known to be lost
+ACCESS_CHECK = 20.0  # seconds between looks whether this viewer may still read
+SEND_SECONDS = 20.0  # a viewer that takes longer to take one message does not read
+DISCONNECT = {"type": "websocket.disconnect", "code": CLOSE_POLICY}
+MOST_OFFSET = 10_000_000
+MOST_SAID = 20  # messages from a client in ten seconds
+
+
+class StoryConsumer(AsyncWebsocketConsumer):
+    """One viewer of one story; the messages are in DESIGN, "Story socket"."""
+
+    channel_layer_alias = ""  # hints come through the switchboard: a handshake needs no Redis
+    story: Story | None = None
+    watcher: asyncio.Task[None] | None = None
+    mailbox: Mailbox
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+        """As Channels does it, but for a way to end a connection that takes nothing any more."""
+        self.cut_off = asyncio.Event()
+
+        async def hear() -> Any:
+            heard = asyncio.ensure_future(receive())
+            cut_off = asyncio.ensure_future(self.cut_off.wait())
+            try:
+                await asyncio.wait([heard, cut_off], return_when=asyncio.FIRST_COMPLETED)
+                return heard.result() if heard.done() else DISCONNECT
+            finally:
+                heard.cancel()
+                cut_off.cancel()
+
+        return await super().__call__(scope, hear, send)
+
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """As Channels does it, without its visit to a database thread before each message."""
+        await getattr(self, message["type"].replace(".", "_"))(message)
+
+    async def connect(self) -> None:
+        await self.accept()
+        self.said = sockets.Allowance(MOST_SAID, seconds=10.0)
+        self.reader = _reader(self.scope)
+        pk = self.scope["url_route"]["kwargs"]["pk"]
+        story = await in_database(Story.objects.filter(pk=pk).first)
+        if story is None:
+            return await self.close(CLOSE_UNKNOWN)
+        if not readers.may_read(self.reader, story):
+            return await self.close(CLOSE_NOT_ALLOWED)
+        self.socket_name = uuid.uuid4().hex
+        if not await sockets.admit(self.reader.address, self.socket_name):
+            return await self.close(CLOSE_BUSY)
+        self.story = story
+        self.viewer = live.Viewer(**_position(self.scope["query_string"]))
+        self.mailbox = switchboard().open(story.pk)
+        self.watcher = asyncio.create_task(self.watch())
+
+    async def disconnect(self, code: int) -> None:
+        if self.watcher:
+            self.watcher.cancel()
+        if self.story:
+            switchboard().close(self.mailbox)
+            await sockets.dismiss(self.reader.address, self.socket_name)
+
+    async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
+        """The one thing a viewer may say is stop; anything else is ignored, too much of it ends the socket."""
+        if not self.said.take():
+            return await self.close(CLOSE_POLICY)
+        if self.story and _is_stop(text_data) and readers.may_stop(self.reader, self.story):
+            await in_database(request_stop, self.story)
+            self.mailbox.look_again()
+
+    async def watch(self) -> None:
+        """Ends the socket if watching fails: the client comes back, and is watched again."""
+        try:
+            await self.watch_row()
+        except TimeoutError:
+            self.cut_off.set()  # a close would wait behind what is not read
+        except Exception:
+            logger.exception("the socket of story %s is no longer watched", self.story)
+            await self.close(CLOSE_ERROR)
+
+    async def watch_row(self) -> None:
+        """Relays hints, reads the row where they leave a doubt, and looks whether this viewer may still read."""
+        looked, deaf = time.monotonic(), False
+        await self.catch_up()
+        while not self.viewer.ended:
+            hints = await self.mailbox.take(self.patience(deaf=deaf))
+            if not hints:
+                # News that came without a hint: until one is heard again, the row is read more often.
+                deaf = await self.catch_up()
+            elif not await self.relay(hints):
+                deaf = False
+                await self.catch_up()
+            if time.monotonic() - looked >= ACCESS_CHECK:
+                looked = time.monotonic()
+                if not await self.check_access():
+                    return
+
+    def patience(self, *, deaf: bool) -> float:
+        """Seconds of silence until the row is read."""
+        if deaf:
+            return SILENCE_DEAF
+        return SILENCE_QUEUED if self.viewer.state == Story.State.QUEUED else SILENCE
+
+    async def relay(self, hints: list[Hint]) -> bool:
+        """Sends what the hints hold; False where the row must be read instead, which is ahead of all of them."""
+        for hint in hints:
+            messages = self.viewer.relay(hint)
+            if messages is None:
+                return False
+            await self.send_all(messages)
+        return True
+
+    async def check_access(self) -> bool:
+        """Ends the socket of who logged out, or may no longer read the story; keeps the address's place."""
+        assert self.story is not None
+        self.scope["session"] = SessionStore(self.scope["session"].session_key)
+        self.scope["user"] = await get_user(self.scope)
+        self.reader = _reader(self.scope)
+        row = await in_database(Story.objects.filter(pk=self.story.pk).first)
+        if row is None or not readers.may_read(self.reader, row):
+            await self.close(CLOSE_NOT_ALLOWED if row else CLOSE_UNKNOWN)
+            return False
+        self.story = row
+        await sockets.admit(self.reader.address, self.socket_name)
+        return True
+
+    async def catch_up(self) -> bool:
+        """Sends what brings this viewer to the row; whether that was anything."""
+        assert self.story is not None
+        snapshot = await take_snapshot(self.story.pk)
+        if snapshot is None:
+            self.viewer.ended = True
+            await self.close(CLOSE_UNKNOWN)
+            return False
+        messages = self.viewer.catch_up(snapshot)
+        await self.send_all(messages)
+        return bool(messages)
+
+    async def send_all(self, messages: list[live.Message]) -> None:
+        """Sends in order. Raises `TimeoutError` for a viewer that does not read."""
+        async with asyncio.timeout(SEND_SECONDS):
+            for message in messages:
+                await self.send(json.dumps(message, ensure_ascii=False))
+        if self.viewer.ended:
+            await self.close(CLOSE_DONE)
+
+
+def _reader(scope: dict[str, Any]) -> readers.Reader:
+    key = readers.read_key(scope.get("cookies", {}).get(readers.COOKIE))
+    address = (scope.get("client") or ["", 0])[0]
+    return readers.Reader(scope["user"], key, address)
+
+
+def _position(query: bytes) -> dict[str, Any]:
+    """What the client says it holds; malformed counts as absent."""
+    asked = parse_qs(query.decode("latin-1"))
+    attempt, offset = asked.get("attempt", [""])[0][:64], asked.get("offset", ["0"])[0]
+    plain = offset.isascii() and offset.isdigit() and len(offset) <= 8
+    return {"attempt": attempt, "offset": min(int(offset), MOST_OFFSET) if plain else 0}
+
+
+def _is_stop(text: str | None) -> bool:
+    try:
+        message = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(message, dict) and message.get("type") == "stop"

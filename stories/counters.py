@@ -1,0 +1,30 @@
+"""How often somebody did something today: rows changed by conditional updates (floor 3).
+
+One UPDATE whose WHERE holds the limit, so that parallel requests never pass it.
+"""
+
+import ipaddress
+
+from django.db.models import F
+from django.utils import timezone
+
+from stories.models import ReaderDay
+
+
+def count(who: str, *, limit: int) -> bool:
+    """Counts one more for `who` today; False, and nothing counted, at the limit."""
+    day = timezone.localdate()
+    ReaderDay.objects.bulk_create([ReaderDay(day=day, who=who)], ignore_conflicts=True)
+    within = ReaderDay.objects.filter(day=day, who=who, stories__lt=limit)
+    return bool(within.update(stories=F("stories") + 1))
+
+
+def name_address(raw: str) -> str:
+    """The name an address is counted under; one IPv6 line is a /64, whatever its lower half says."""
+    try:
+        address = ipaddress.ip_address(raw)
+    except ValueError:
+        return f"address:{raw[:60]}"
+    if address.version == 6:
+        return f"address:{ipaddress.ip_network((address, 64), strict=False)}"
+    return f"address:{address}"

@@ -1,0 +1,152 @@
+"""Fills one story of a run by one whole answer, not streamed: what the bulk worker does (floor 3).
+
+The turn comes first: while a story waits for the limit of its endpoint it is still queued, and its thread
+holds neither a claim nor a database connection.
+"""
+
+import random
+from collections.abc import Callable
+from datetime import timedelta
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from stories import claims
+from stories.connections import release_scarce_connection
+from stories.errors import OverBudget, UnknownModel
+from stories.gathering import Gatherer
+from stories.ledger import open_attempt, settle
+from stories.models import Attempt, EndReason, Story
+from stories.prompts import ask_for
+from stories.serving import check_endpoint
+from ultraman_site import llm
+from ultraman_site.limiter import TooSoon, Turn, take_turn, tell
+from ultraman_site.patience import PATIENCE, TOO_MANY, patiently
+
+# The provider's deadline, and twice the patience: with its limits and with the line of those who ask again.
+LEASE = timedelta(seconds=llm.READ_TIMEOUT + 2 * PATIENCE + 30)
+TURN_SECONDS = 15.0  # that a thread waits for its story's turn
+MOST_TOKENS = 2600  # of one call, until the provider says what it counts
+
+
+def fill(story: Story) -> bool:
+    """Waits its turn, claims the story, makes one call and writes how it ended; True if there is a text.
+
+    Does nothing if the story isn't due.
+    """
+    if not claims.is_due(story):
+        return False
+    release_scarce_connection()
+    try:
+        turn = _take_turn(story, seconds=TURN_SECONDS)
+    except TooSoon as error:
+        claims.postpone(story, seconds=error.seconds + random.uniform(0, 1))
+        return False
+    if not claims.claim(story, lease=LEASE) or (attempt := _open(story)) is None:
+        return False
+    ask = _ask(story)
+    release_scarce_connection()
+    try:
+        answer = patiently(_calls(story, ask, turn), wanted=lambda: claims.is_wanted(story))
+    except llm.LLMError as error:
+        take_error(story, attempt, error)
+        return False
+    return take_answer(story, attempt, answer)
+
+
+def _take_turn(story: Story, *, seconds: float) -> Turn:
+    assert story.language_model is not None
+    model = story.language_model
+    return take_turn(model.base_url, model.name, tokens=MOST_TOKENS, seconds=seconds)
+
+
+def _calls(story: Story, ask: llm.Ask, turn: Turn) -> Callable[[], llm.Answer]:
+    """One call in its turn each time it is asked; the first turn has come already."""
+    turns = [turn]
+
+    def call() -> llm.Answer:
+        mine = turns.pop() if turns else _turn_again(story)
+        return _call(story, ask, mine)
+
+    return call
+
+
+def _turn_again(story: Story) -> Turn:
+    try:
+        return _take_turn(story, seconds=PATIENCE)
+    except TooSoon as error:
+        raise llm.TryAgainLater(
+            _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=TOO_MANY
+        ) from error
+
+
+def _call(story: Story, ask: llm.Ask, turn: Turn) -> llm.Answer:
+    assert story.language_model is not None
+    try:
+        answer = llm.complete(story.language_model.endpoint, ask)
+    except llm.TryAgainLater as error:
+        if error.status == TOO_MANY:
+            tell(turn, limited=True, retry_after=error.retry_after, rates=error.rates)
+        raise
+    tell(turn, rates=answer.rates)
+    return answer
+
+
+def _ask(story: Story) -> llm.Ask:
+    assert story.language_model is not None
+    temperature = story.run.temperature if story.run else None
+    return ask_for(story.language_model, story.combo, template=story.template, temperature=temperature)
+
+
+def _open(story: Story) -> Attempt | None:
+    """The row of the call to come, or None: then the story was released or ended, and its run knows why."""
+    try:
+        assert story.language_model is not None
+        check_endpoint(story.language_model)
+        return open_attempt(story, _ask(story))
+    except OverBudget as error:
+        claims.release(story)
+        _pause(story, str(error))
+    except UnknownModel as error:
+        claims.end(story, reason=EndReason.REFUSED, length=0, error=str(error))
+        _pause(story, str(error))
+    return None
+
+
+def take_answer(story: Story, attempt: Attempt, answer: llm.Answer) -> bool:
+    """Writes a whole answer and settles its call; True if it has text, and the story was still ours."""
+    gatherer = Gatherer()
+    gatherer.add(answer.text)
+    gatherer.finish()
+    reason = claims.reason_for(answer.finish_reason)
+    with transaction.atomic():
+        settle(
+            attempt,
+            state=Attempt.State.COMPLETE if reason == EndReason.STOP else Attempt.State.INTERRUPTED,
+            finish_reason=answer.finish_reason,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+        )
+        text = gatherer.take()
+        return claims.end(story, reason=reason, text=text, length=len(text)) and bool(text)
+
+
+@transaction.atomic
+def take_error(story: Story, attempt: Attempt, error: llm.LLMError) -> None:
+    """What a failed call means: the queue again, a pause of the run, or the story's end."""
+    unknown = isinstance(error, llm.OutcomeUnknown)
+    settle(attempt, state=Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED, error=str(error))
+    if isinstance(error, llm.TryAgainLater):
+        wait = 5.0 if error.retry_after is None else error.retry_after
+        claims.requeue(story, error=str(error), seconds=wait, use_up_try=error.status != TOO_MANY)
+    elif isinstance(error, llm.OutOfMoney):
+        claims.release(story)
+        _pause(story, str(error))
+    else:
+        reason = EndReason.UNKNOWN if unknown else EndReason.REFUSED
+        claims.end(story, reason=reason, length=0, error=str(error))
+
+
+def _pause(story: Story, why: str) -> None:
+    if story.run_id:
+        claims.pause(story.run_id, reason=_("已自动暂停：%(why)s") % {"why": why})

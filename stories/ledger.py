@@ -1,0 +1,144 @@
+"""Money: reserved by conditional updates before a call, settled after it (floor 3).
+
+spent + reserved never passes a run's budget nor `DAILY_SPEND_LIMIT_USD`, under any concurrency: each
+reservation is one UPDATE whose WHERE holds the limit. Amounts are whole micro-USD.
+"""
+
+from datetime import date
+from decimal import Decimal
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from stories.errors import OverBudget, UnknownModel
+from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
+from stories.money import cost, show, to_micros
+from ultraman_site.llm import Ask
+
+
+def reservation(model: LanguageModel, ask: Ask) -> int | None:
+    """The most this call can cost; None if the model's price is unknown."""
+    if model.input_price is None or model.output_price is None:
+        return None
+    asked = ask.prompt + "".join(message["content"] for message in ask.messages)
+    prompt = cost(tokens=most_tokens(asked), price=model.input_price)
+    return prompt + cost(tokens=ask.max_tokens, price=model.output_price)
+
+
+def most_tokens(text: str) -> int:
+    """An upper bound for the tokens of Chinese text with its frame: 0.93 each were measured, 1.5 is safe."""
+    return len(text) * 3 // 2 + 32
+
+
+def bill(model: LanguageModel, *, prompt_tokens: int, completion_tokens: int) -> int | None:
+    """What the provider asks for these tokens; None if the model's price is unknown."""
+    if model.input_price is None or model.output_price is None:
+        return None
+    return cost(tokens=prompt_tokens, price=model.input_price) + cost(
+        tokens=completion_tokens, price=model.output_price
+    )
+
+
+def half(amount: int | None) -> int | None:
+    """What the same costs in a batch, rounded up; None stays unknown."""
+    return None if amount is None else -(-amount // 2)
+
+
+def open_attempt(story: Story, ask: Ask, *, batch: BatchOrder | None = None) -> Attempt:
+    """Reserves the money and writes the row of a call to come. Raises `OverBudget`, `UnknownModel`."""
+    model = story.language_model
+    assert model is not None, "a story is claimed with its model"
+    most = reservation(model, ask)
+    amount = known_amount(most if batch is None else half(most), model)
+    day = timezone.localdate()
+    with transaction.atomic():
+        reserve_day(amount, day)
+        if story.run_id:
+            _reserve_run(story.run_id, amount)
+        return Attempt.objects.create(
+            story=story, language_model=model, fence=story.fence, day=day, reserved=amount, batch=batch
+        )
+
+
+def known_amount(amount: int | None, model: LanguageModel) -> int:
+    """The amount; 0 for an unknown price. Raises `UnknownModel` for that while a daily limit is set."""
+    if amount is None and settings.DAILY_SPEND_LIMIT_USD is not None:
+        words = {"name": model.name}
+        raise UnknownModel(_("设了每日花费上限，而模型「%(name)s」的价格未知：请先填写价格。") % words)
+    return amount or 0
+
+
+def reserve_day(amount: int, day: date) -> None:
+    """Adds to what is reserved for `day`. Raises `OverBudget` at the daily limit."""
+    counter = SpendDay.objects.filter(day=day)
+    limit: Decimal | None = settings.DAILY_SPEND_LIMIT_USD
+    if limit is not None:
+        counter = counter.filter(spent__lte=to_micros(limit) - amount - F("reserved"))
+    if not counter.update(reserved=F("reserved") + amount):
+        # The day's first reservation, or one too many: with its row in place the limit alone decides.
+        SpendDay.objects.get_or_create(day=day)
+        if counter.update(reserved=F("reserved") + amount):
+            return
+        words = {"limit": show(to_micros(limit)) if limit is not None else ""}
+        raise OverBudget(_("今天的花费会超过每日上限 %(limit)s。") % words)
+
+
+def settle_day(day: date, *, reserved: int, spent: int) -> None:
+    """Takes a reservation of that day back and adds what was really spent."""
+    SpendDay.objects.filter(day=day).update(reserved=F("reserved") - reserved, spent=F("spent") + spent)
+
+
+def _reserve_run(run_id: int, amount: int) -> None:
+    within = Q(budget__isnull=True) | Q(budget__gte=F("spent") + F("reserved") + amount)
+    if not Run.objects.filter(within, pk=run_id).update(reserved=F("reserved") + amount):
+        raise OverBudget(_("批次的预算已用完。"))
+
+
+def settle(
+    attempt: Attempt,
+    *,
+    state: str,
+    finish_reason: str = "",
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+    error: str = "",
+) -> bool:
+    """Closes the row of a call, once; False if it was closed before. A complete one ends a row of failures.
+
+    A refused call costs nothing; a call with usage costs its bill; a cut or unknown one its reservation.
+    """
+    price = _price(attempt, state=state, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+    with transaction.atomic(savepoint=False):
+        closed = Attempt.objects.filter(pk=attempt.pk, state__in=Attempt.OPEN).update(
+            state=state,
+            price=price,
+            finish_reason=finish_reason[:40],
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            error=error,
+            ended_at=timezone.now(),
+        )
+        if not closed:
+            return False
+        settle_day(attempt.day, reserved=attempt.reserved, spent=price or 0)
+        if attempt.story.run_id:
+            whole = {"failures_in_row": 0} if state == Attempt.State.COMPLETE else {}
+            Run.objects.filter(pk=attempt.story.run_id).update(
+                reserved=F("reserved") - attempt.reserved, spent=F("spent") + (price or 0), **whole
+            )
+    return True
+
+
+def _price(
+    attempt: Attempt, *, state: str, prompt_tokens: int | None, completion_tokens: int | None
+) -> int | None:
+    if state == Attempt.State.REFUSED:
+        return 0
+    model = attempt.language_model
+    if prompt_tokens is None or completion_tokens is None:
+        return None if bill(model, prompt_tokens=0, completion_tokens=0) is None else attempt.reserved
+    price = bill(model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+    return price if attempt.batch_id is None else half(price)

@@ -1,0 +1,106 @@
+"""What one viewer of a story has to be sent (floor 3, pure).
+
+The row is the truth, a hint (`hints.py`) only says what was committed. `Viewer` turns rows and hints, however
+late, doubled or lost, into the messages of the story socket (DESIGN, Contracts), each piece of text exactly once.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from stories.models import Story
+
+Message = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A story's row as viewers need it; `position` in the queue is None unless queued."""
+
+    attempt: str
+    fence: int
+    state: str
+    text: str
+    reason: str
+    position: int | None
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in Story.ENDED
+
+
+class Viewer:
+    """What one connection holds, and what it has to be sent next. Offsets count Unicode code points."""
+
+    def __init__(self, *, attempt: str, offset: int) -> None:
+        self.attempt: str | None = attempt
+        self.offset = offset
+        self.fence = 0
+        self.state = ""
+        self.position: int | None = None
+        self.greeted = False
+        self.ended = False
+
+    def catch_up(self, row: Snapshot) -> list[Message]:
+        """The messages that bring this viewer to the row; the first time they begin with hello."""
+        if self.ended or row.fence < self.fence:
+            return []
+        messages = self._restart(row) if self.greeted else self._hello(row)
+        self.fence = row.fence
+        messages += self._state(row)
+        if len(row.text) > self.offset:
+            messages.append(self._text(row.text[self.offset :]))
+        if row.has_ended:
+            self.ended = True
+            messages.append(
+                {
+                    "type": "end",
+                    "state": row.state,
+                    "length": len(row.text),
+                    "reason": row.reason or "unknown",
+                }
+            )
+        return messages
+
+    def relay(self, hint: Mapping[str, Any]) -> list[Message] | None:
+        """The messages for a slice, [] if this viewer has it already; None: read the row."""
+        if self.ended:
+            return []
+        if "text" not in hint:
+            return None
+        if hint["fence"] < self.fence:
+            return []
+        if hint["attempt"] != self.attempt or hint["fence"] > self.fence or self.state != Story.State.WRITING:
+            return None
+        known = self.offset - hint["offset"]
+        if known < 0:
+            return None
+        fresh = hint["text"][known:]
+        return [self._text(fresh)] if fresh else []
+
+    def _hello(self, row: Snapshot) -> list[Message]:
+        self.greeted = True
+        same = bool(row.attempt) and self.attempt == row.attempt
+        self.offset = min(self.offset, len(row.text)) if same else 0
+        self.attempt = row.attempt or None
+        if row.state != Story.State.QUEUED:
+            self.state = row.state
+        return [{"type": "hello", "attempt": self.attempt, "offset": self.offset, "state": row.state}]
+
+    def _restart(self, row: Snapshot) -> list[Message]:
+        if (row.attempt or None) == self.attempt:
+            return []
+        self.attempt, self.offset = row.attempt, 0
+        return [{"type": "restart", "attempt": row.attempt}]
+
+    def _state(self, row: Snapshot) -> list[Message]:
+        if row.has_ended or (row.state, row.position) == (self.state, self.position):
+            return []
+        self.state, self.position = row.state, row.position
+        message: Message = {"type": "state", "state": row.state}
+        return [message | ({"position": row.position} if row.position is not None else {})]
+
+    def _text(self, text: str) -> Message:
+        message = {"type": "text", "offset": self.offset, "text": text}
+        self.offset += len(text)
+        return message

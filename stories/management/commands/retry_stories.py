@@ -1,0 +1,30 @@
+"""`retry_stories --run N`: the failed and interrupted stories of a run again, from nothing."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+from django.utils.translation import gettext as _
+
+from stories.errors import StoryError
+from stories.generation import retry_run
+from stories.management.output import SiteCommand
+from stories.models import Run
+from stories.tasks import publish_run
+
+
+class Command(SiteCommand):
+    help = "把一个批次里失败和中断的故事从头再写。"
+    json_keys = ("retried",)
+
+    def add_options(self, parser: CommandParser) -> None:
+        parser.add_argument("--run", type=int, required=True, metavar="N")
+
+    def run(self, *, run: int, **options: Any) -> dict[str, Any]:
+        order = Run.objects.filter(pk=run).first()
+        if order is None:
+            raise StoryError(_("没有批次 #%(run)s。") % {"run": run})
+        retried = retry_run(order)
+        if retried:
+            publish_run(order)
+        self.say(_("批次 %(run)s：%(count)s 篇重新排队。") % {"run": order, "count": retried})
+        return {"retried": retried}

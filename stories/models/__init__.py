@@ -1,0 +1,32 @@
+"""The rows of the domain of stories (floor 2), split by what they are about."""
+
+from stories.models.batches import BatchOrder
+from stories.models.flags import Band, Fingerprint, Flag
+from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
+from stories.models.ingredients import Ingredient, Template
+from stories.models.language_models import LanguageModel, PromptStyle
+from stories.models.ledger import Attempt
+from stories.models.reactions import Reaction
+from stories.models.reviews import Review
+from stories.models.runs import Run
+from stories.models.stories import EndReason, Story
+
+__all__ = [
+    "Attempt",
+    "Band",
+    "BatchOrder",
+    "EndReason",
+    "Fingerprint",
+    "Flag",
+    "Heartbeat",
+    "Ingredient",
+    "LanguageModel",
+    "PromptStyle",
+    "Reaction",
+    "ReaderDay",
+    "Review",
+    "Run",
+    "SpendDay",
+    "Story",
+    "Template",
+]

@@ -1,0 +1,60 @@
+"""Models that may write stories, and which of them is in use."""
+
+from typing import Self
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class PromptStyle(models.TextChoices):
+    """How a model is asked; set from the dataset it was trained on."""
+
+    TEMPLATE = "template", _("模板（系统与用户消息）")
+    CHAT = "chat", _("对话（只给配方）")
+    COMPLETION = "completion", _("续写（配方 ->）")
+
+
+class LanguageModelQuerySet(models.QuerySet["LanguageModel"]):
+    def promoted(self) -> Self:
+        """Those that were ever put in use, the serving model first."""
+        return self.filter(promoted_at__isnull=False).order_by("-promoted_at", "-pk")
+
+
+class LanguageModel(models.Model):
+    """A name at an endpoint. Prices are USD per million tokens; null is unknown, 0 is free."""
+
+    name = models.CharField(_("名称"), max_length=200)
+    endpoint = models.CharField(_("接入点"), max_length=40, default="default")
+    base_url = models.CharField(_("地址"), max_length=300)
+    base = models.CharField(_("基础模型"), max_length=200)
+    parent = models.ForeignKey(
+        "self",
+        verbose_name=_("父模型"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="children",
+    )
+    prompt_style = models.CharField(
+        _("提问方式"), max_length=12, choices=PromptStyle.choices, default=PromptStyle.TEMPLATE
+    )
+    system_message = models.TextField(_("系统消息"), blank=True)
+    stop = models.CharField(_("停止串"), max_length=40, blank=True)
+    input_price = models.DecimalField(_("输入价"), max_digits=12, decimal_places=4, null=True, blank=True)
+    output_price = models.DecimalField(_("输出价"), max_digits=12, decimal_places=4, null=True, blank=True)
+    training_price = models.DecimalField(_("训练价"), max_digits=12, decimal_places=4, null=True, blank=True)
+    shutdown_date = models.DateField(_("停用日期"), null=True, blank=True)
+    promoted_at = models.DateTimeField(_("启用时间"), null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(_("创建时间"), auto_now_add=True)
+
+    objects = LanguageModelQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("模型")
+        verbose_name_plural = _("模型")
+        ordering = ["-created_at", "-pk"]
+        constraints = [models.UniqueConstraint(fields=["name", "base_url"], name="model_once_per_address")]
+        permissions = [("promote_languagemodel", "Can promote a language model")]
+
+    def __str__(self) -> str:
+        return self.name

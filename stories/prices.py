@@ -1,0 +1,49 @@
+"""What models cost, USD per million tokens: a small dated table by name (floor 3).
+
+Source: OpenAI's price list as of 2026-11 (training, and use of the base and of the tuned model). The
+built-in model of the model server costs nothing. Every other price is unknown until a trainer fills it in.
+"""
+
+from decimal import Decimal
+from typing import NamedTuple
+
+AS_OF = "2026-11"
+
+
+class Prices(NamedTuple):
+    """USD per million tokens; None is unknown."""
+
+    input: Decimal | None
+    output: Decimal | None
+    training: Decimal | None
+
+
+UNKNOWN = Prices(None, None, None)
+FREE = Prices(Decimal(0), Decimal(0), Decimal(0))
+
+
+def _row(base_in: str, base_out: str, tuned_in: str, tuned_out: str, training: str) -> tuple[Prices, Prices]:
+    rate = Decimal(training)
+    return Prices(Decimal(base_in), Decimal(base_out), rate), Prices(
+        Decimal(tuned_in), Decimal(tuned_out), rate
+    )
+
+
+# name: (the base model, a model tuned from it)
+TABLE = {
+    "base-zh": (FREE, FREE),
+    "gpt-4.1": _row("2", "8", "3", "12", "25"),
+    "gpt-4.1-mini": _row("0.40", "1.60", "0.80", "3.20", "5"),
+    "gpt-4o": _row("2.50", "10", "3.75", "15", "25"),
+    "gpt-4o-mini": _row("0.15", "0.60", "0.30", "1.20", "3"),
+}
+
+
+def prices_for(name: str) -> Prices:
+    """The prices of a base (`gpt-4o-mini`, also `gpt-4o-mini-2024-07-18`) or tuned (`ft:…`) model."""
+    tuned = name.startswith("ft:")
+    base = name.split(":")[1] if tuned else name
+    for known, (base_prices, tuned_prices) in TABLE.items():
+        if base == known or base.startswith(f"{known}-20"):
+            return tuned_prices if tuned else base_prices
+    return UNKNOWN

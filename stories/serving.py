@@ -1,0 +1,105 @@
+"""Which language models there are, and which one writes the readers' stories (floor 3).
+
+The serving model is the one promoted last; until a first promotion it is `OPENAI_MODEL`. Rolling back is
+promoting an older one.
+"""
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from stories.errors import UnknownModel
+from stories.models import LanguageModel, PromptStyle
+from stories.prices import prices_for
+from ultraman_site import llm
+
+
+def ensure_models() -> None:
+    """Rows for `OPENAI_MODEL` and `FINE_TUNE_BASE_MODEL` at the default endpoint; those there are kept."""
+    for name in (settings.OPENAI_MODEL, settings.FINE_TUNE_BASE_MODEL):
+        add_model(name, endpoint="default")
+
+
+def add_model(
+    name: str,
+    *,
+    endpoint: str,
+    base: str = "",
+    parent: LanguageModel | None = None,
+    prompt_style: str = PromptStyle.TEMPLATE,
+    system_message: str = "",
+    stop: str = "",
+) -> LanguageModel:
+    """The row of a model at an endpoint, created with the table's prices if there is none."""
+    prices = prices_for(name)
+    model, _created = LanguageModel.objects.get_or_create(
+        name=name,
+        base_url=llm.endpoint(endpoint).base_url,
+        defaults={
+            "endpoint": endpoint,
+            "base": base or name,
+            "parent": parent,
+            "prompt_style": prompt_style,
+            "system_message": system_message,
+            "stop": stop,
+            "input_price": prices.input,
+            "output_price": prices.output,
+            "training_price": prices.training,
+        },
+    )
+    return model
+
+
+def find_model(name: str) -> LanguageModel:
+    """The model of that name at an endpoint of this deployment. Raises `UnknownModel`."""
+    addresses = [place.base_url for place in settings.LLM_ENDPOINTS.values()]
+    model = LanguageModel.objects.filter(name=name, base_url__in=addresses).first()
+    if model is None:
+        known = LanguageModel.objects.filter(base_url__in=addresses).values_list("name", flat=True)[:5]
+        words = {"name": name, "known": "、".join(known) or "—"}
+        raise UnknownModel(_("没有名为「%(name)s」的模型。已知的有：%(known)s。") % words)
+    return model
+
+
+def orderable_model(name: str) -> LanguageModel:
+    """The model of that name, after its endpoint said that it has it; a base model of the default endpoint
+    that has no row yet gets one. Raises `UnknownModel`, and `llm.LLMError` (down, wrong key, unknown there).
+    """
+    try:
+        model = find_model(name)
+    except UnknownModel:
+        llm.check_model("default", name)
+        return add_model(name, endpoint="default")
+    llm.check_model(model.endpoint, name)
+    return model
+
+
+def serving_model() -> LanguageModel:
+    """The model in use. Raises `UnknownModel` if its endpoint is no longer among the settings."""
+    model = LanguageModel.objects.promoted().first()
+    if model is None:
+        return add_model(settings.OPENAI_MODEL, endpoint="default")
+    check_endpoint(model)
+    return model
+
+
+def check_endpoint(model: LanguageModel) -> None:
+    """Raises `UnknownModel` if the model lives at an address this deployment does not speak to."""
+    place = settings.LLM_ENDPOINTS.get(model.endpoint)
+    if place is None or place.base_url != model.base_url:
+        words = {"name": model.name, "url": model.base_url}
+        raise UnknownModel(_("模型「%(name)s」在 %(url)s，而本站现在的设置不连接那里。") % words)
+
+
+def promote(model: LanguageModel) -> LanguageModel | None:
+    """Makes `model` the serving model; returns the one it replaces. Raises `UnknownModel`."""
+    check_endpoint(model)
+    with transaction.atomic():
+        previous = LanguageModel.objects.promoted().first()
+        now = timezone.now()
+        if previous is not None and previous.promoted_at is not None:
+            now = max(now, previous.promoted_at)
+        LanguageModel.objects.filter(pk=model.pk).update(promoted_at=now)
+    model.promoted_at = now
+    return previous

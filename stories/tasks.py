@@ -1,0 +1,92 @@
+"""Celery's way in: load by key, call the domain, return (floor 6). A message is a hint, the row decides."""
+
+from celery import shared_task
+
+from stories import batching, filling, heartbeats, sweeping, writing
+from stories.models import BatchOrder, Run, Story
+from stories.quality import checking
+from ultraman_site.publishing import publish
+
+
+@shared_task
+def write_story(pk: str) -> None:
+    """Streams one story for its reader."""
+    if story := Story.objects.select_related("language_model", "template").filter(pk=pk).first():
+        writing.write(story)
+        publish_check(story)
+
+
+@shared_task
+def generate_story(pk: str) -> None:
+    """Fills one story of a run."""
+    story = Story.objects.select_related("language_model", "template", "run").filter(pk=pk).first()
+    if story and filling.fill(story):
+        publish(check_story, pk)
+
+
+@shared_task
+def check_story(pk: str) -> None:
+    """Looks at a text that has just come to its end, or was edited."""
+    if story := Story.objects.select_related("language_model", "template").filter(pk=pk).first():
+        checking.check(story)
+
+
+@shared_task
+def check_new_stories() -> None:
+    """Every ten seconds, sent by beat, and after an import: looks at those nobody looked at, a batch at a time."""
+    if checking.check_left_behind() == checking.BATCH:
+        publish(check_new_stories)
+
+
+@shared_task
+def sweep() -> None:
+    """Every ten seconds, sent by beat: ends what was lost and hands out what was left behind."""
+    heartbeats.beat("beat")
+    sweeping.expire_leases()
+    sweeping.cancel_orphans()
+    for story in sweeping.left_behind():
+        if not publish_story(story):
+            return
+
+
+@shared_task
+def advance_batch(pk: str) -> None:
+    """One step of a batch order, and a message for the next one if that is due already."""
+    order = BatchOrder.objects.select_related("run__language_model", "run__template").filter(pk=pk).first()
+    if order and batching.advance_batch(order):
+        publish(advance_batch, pk)
+
+
+@shared_task
+def sweep_batches() -> None:
+    """Every five seconds, sent by beat: opens the orders of batch runs, and hands out what is due."""
+    for order in batching.due_orders():
+        if not publish(advance_batch, order.pk):
+            return
+
+
+def publish_story(story: Story) -> bool:
+    """Hands a queued story to the queue it belongs to; False when Redis is away."""
+    return publish(generate_story if story.run_id else write_story, story.pk)
+
+
+def publish_check(story: Story) -> bool:
+    """Has the story looked at, if its text has ended; False when Redis is away, and the sweeper finds it."""
+    waits = Story.objects.unchecked().filter(pk=story.pk).exists()
+    return not waits or publish(check_story, story.pk)
+
+
+def publish_run(run: Run) -> bool:
+    """Hands out the first stories of a run that was started, resumed or retried; False when Redis is away.
+
+    The sweeper hands out the rest as these are taken up. A run in batch mode is one order, not many calls.
+    """
+    if run.is_batch:
+        order = batching.open_order(run)
+        return order is not None and publish(advance_batch, order.pk)
+    stories = sweeping.next_of_run(run)
+    told = all(publish_story(story) for story in stories)
+    if told:
+        # Marked only now: what a crash or an absent Redis left untold, the sweeper soon finds.
+        sweeping.mark_told(stories)
+    return told

@@ -1,0 +1,8 @@
+"""How long something takes, in words."""
+
+from django import template
+
+from stories.progress import in_words
+
+register = template.Library()
+register.filter("duration", in_words)

@@ -1,0 +1,65 @@
+"""What the readers' pages share: the reader behind a request, and the stories they may touch."""
+
+from dataclasses import replace
+from typing import Any, TypeVar, cast
+
+from django.conf import settings
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404
+
+from stories import readers
+from stories.models import Story
+from stories.readers import Reader
+
+Answer = TypeVar("Answer", bound=HttpResponse)
+
+
+def reader_of(request: HttpRequest) -> Reader:
+    """The reader whom the middleware found behind the request."""
+    return cast(Any, request).reader
+
+
+def readable(reader: Reader, pk: str) -> Story:
+    """The story, for who may read it; 404, 403."""
+    story = get_object_or_404(Story.objects.select_related("language_model"), pk=pk)
+    if not readers.may_read(reader, story):
+        raise PermissionDenied
+    return story
+
+
+def controllable(reader: Reader, pk: str) -> Story:
+    """The story, for its reader and staff; 404, 403."""
+    story = get_object_or_404(Story.objects.select_related("again_of"), pk=pk)
+    if not readers.may_stop(reader, story):
+        raise PermissionDenied
+    return story
+
+
+def own(reader: Reader, pk: str) -> Story:
+    """The story, for its reader alone; 404, 403."""
+    story = get_object_or_404(Story.objects.select_related("language_model"), pk=pk)
+    if not readers.owns(reader, story):
+        raise PermissionDenied
+    return story
+
+
+def with_key(reader: Reader) -> Reader:
+    """The reader with something to be recognised by: a visitor without an account gets a key."""
+    if reader.user.is_authenticated or reader.key:
+        return reader
+    return replace(reader, key=readers.new_key())
+
+
+def remember(response: Answer, reader: Reader) -> Answer:
+    """Gives the browser the reader's key, for another year."""
+    if reader.key:
+        response.set_cookie(
+            readers.COOKIE,
+            readers.sign_key(reader.key),
+            max_age=readers.COOKIE_AGE,
+            httponly=True,
+            samesite="Lax",
+            secure=settings.SESSION_COOKIE_SECURE,
+        )
+    return response

@@ -1,0 +1,31 @@
+"""Shelves: what everyone may read, and what a reader wrote."""
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_safe
+
+from stories import readers, shelves
+from stories.forms import LibraryForm, known_ingredients
+from stories.models import Story
+from stories.views.common import reader_of
+
+
+@require_safe
+def library(request: HttpRequest) -> HttpResponse:
+    form = LibraryForm(request.GET)
+    wish = form.wish
+    shelf = shelves.take_shelf(
+        Story.objects.library().having(wish.ingredients).mentioning(wish.words),
+        after=request.GET.get("after", ""),
+        order=wish.order,
+    )
+    context = {"shelf": shelf, "wish": wish, "orders": shelves.Order.choices, "known": known_ingredients()}
+    return render(request, "stories/library.html", context)
+
+
+@require_safe
+@never_cache
+def mine(request: HttpRequest) -> HttpResponse:
+    shelf = shelves.take_shelf(readers.stories_of(reader_of(request)), after=request.GET.get("after", ""))
+    return render(request, "stories/mine.html", {"shelf": shelf})

@@ -1,0 +1,88 @@
+"""A reader has a story written: asks, stops, goes on, writes again."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
+
+from stories import asking
+from stories.combos import AXES
+from stories.errors import QuotaUsedUp, StoryError, Unsuitable
+from stories.forms import AskForm, surprise
+from stories.tasks import publish_story
+from stories.views.common import controllable, reader_of, remember, with_key
+from stories.writing.stopping import request_stop
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@never_cache
+def new(request: HttpRequest) -> HttpResponse:
+    if request.method != "POST":
+        wished = {axis: request.GET[axis] for axis in AXES if axis in request.GET}
+        return _show_form(request, AskForm(initial=surprise() if "random" in request.GET else wished))
+    form = AskForm(request.POST)
+    if not form.is_valid():
+        return _show_form(request, form, status=422)
+    reader = with_key(reader_of(request))
+    try:
+        story = asking.order_story(form.combo, reader=reader)
+    except StoryError as error:
+        form.add_error(None, str(error))
+        return _show_form(request, form, status=_status_of(error))
+    publish_story(story)
+    return remember(redirect(story), reader)
+
+
+@require_POST
+def stop(request: HttpRequest, pk: str) -> HttpResponse:
+    story = controllable(reader_of(request), pk)
+    request_stop(story)
+    return redirect(story)
+
+
+@require_POST
+def go_on(request: HttpRequest, pk: str) -> HttpResponse:
+    return _queue(request, pk, order=asking.continue_story)
+
+
+@require_POST
+def retry(request: HttpRequest, pk: str) -> HttpResponse:
+    return _queue(request, pk, order=asking.retry_story)
+
+
+@require_POST
+def again(request: HttpRequest, pk: str) -> HttpResponse:
+    story = controllable(reader_of(request), pk)
+    reader = with_key(reader_of(request))
+    try:
+        story = asking.write_again(story, reader=reader)
+    except StoryError as error:
+        messages.error(request, str(error))
+        return redirect(story)
+    publish_story(story)
+    return remember(redirect(story), reader)
+
+
+def _show_form(request: HttpRequest, form: AskForm, *, status: int = 200) -> HttpResponse:
+    quota = asking.quota_left(reader_of(request))
+    return render(request, "stories/new.html", {"form": form, "quota": quota}, status=status)
+
+
+def _status_of(error: StoryError) -> int:
+    if isinstance(error, Unsuitable):
+        return 422
+    return 429 if isinstance(error, QuotaUsedUp) else 503
+
+
+def _queue(request: HttpRequest, pk: str, *, order: Any) -> HttpResponse:
+    story = controllable(reader_of(request), pk)
+    try:
+        order(story, reader=reader_of(request))
+    except StoryError as error:
+        messages.error(request, str(error))
+    else:
+        publish_story(story)
+    return redirect(story)

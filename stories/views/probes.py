@@ -1,0 +1,20 @@
+"""What machines ask: whether this process answers, and whether the site is whole."""
+
+from django.http import HttpRequest, JsonResponse
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET
+
+from stories import health
+
+
+@require_GET
+def live(request: HttpRequest) -> JsonResponse:
+    return JsonResponse({"status": "ok"})
+
+
+@require_GET
+@never_cache
+def ready(request: HttpRequest) -> JsonResponse:
+    missing = health.find_missing()
+    body = {"status": "unavailable" if missing else "ok", "missing": missing}
+    return JsonResponse(body, status=503 if missing else 200)

@@ -1,0 +1,82 @@
+"""One story being written by this process: what has arrived, what is committed, how it ends (floor 3, pure)."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from stories.gathering import Gatherer
+from stories.models import Attempt, EndReason, Story
+from ultraman_site.llm import Answer, Ask, LLMError
+from ultraman_site.rates import NOTHING, Rates
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a story's call ended. `retry_in` seconds is set for "try again later", which is no end yet."""
+
+    reason: EndReason
+    error: str = ""
+    attempt_state: str = Attempt.State.COMPLETE
+    retry_in: float | None = None
+    use_up_try: bool = True
+
+
+@dataclass(eq=False)
+class Pen:
+    """`story.text` is what is committed, `slice` what the next commit appends to it."""
+
+    story: Story
+    attempt: Attempt
+    ask: Ask
+    gatherer: Gatherer = field(init=False)
+    slice: str = ""
+    ending: Ending | None = None
+    lost: bool = False
+    finish_reason: str = ""
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    rates: Rates = NOTHING
+    error: LLMError | None = None
+    done: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.gatherer = Gatherer(self.story.text)
+
+    @property
+    def has_text(self) -> bool:
+        return bool(self.story.text or self.slice)
+
+    @property
+    def is_dirty(self) -> bool:
+        return not self.lost and bool(self.slice or self.ending)
+
+    @property
+    def is_urgent(self) -> bool:
+        """The first text of a call, and its end, do not wait for the window."""
+        return self.ending is not None or self.attempt.state == Attempt.State.SUBMITTING
+
+    def take_in(self, piece: Answer) -> None:
+        """What the provider sent: text, a finish reason, usage, any of them."""
+        self.gatherer.add(piece.text)
+        self.slice += self.gatherer.take()
+        self.rates = self.rates if piece.rates == NOTHING else piece.rates
+        self.finish_reason = piece.finish_reason or self.finish_reason
+        self.prompt_tokens = piece.prompt_tokens or self.prompt_tokens
+        self.completion_tokens = piece.completion_tokens or self.completion_tokens
+
+    def finish(self) -> None:
+        """Nothing more will come: what waited in the gatherer goes the way of all text."""
+        self.gatherer.finish()
+        self.slice += self.gatherer.take()
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A pen at the moment a commit begins; pieces that arrive meanwhile are for the next one."""
+
+    pen: Pen
+    text: str
+    ending: Ending | None
+
+
+def slice_of(pen: Pen) -> Slice:
+    return Slice(pen, pen.slice, pen.ending)

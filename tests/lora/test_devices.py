@@ -1,0 +1,56 @@
+"""Several processes, as accelerate starts one for each GPU: the same steps, whoever shares them.
+
+Here they share the CPU. `accelerate launch` starts several processes on CPUs only by MPI, so torch's own launcher
+stands in for it; the trainee finds the same variables in its environment.
+"""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from model_server.engines.base import Example, Step, TrainOrder
+from model_server.engines.lora import train as starting
+
+from .tiny import chat_lines
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+OPTIONS = {"dtype": "auto", "rank": 16, "micro_batch_tokens": 8192, "accelerate_config": None}
+
+
+def steps_of(base: Path, folder: Path, *, batch: int) -> tuple[list[Step], list[str]]:
+    """The steps of a training, and what else was said."""
+    lines = [[message["content"] for message in line["messages"]] for line in chat_lines(12)]
+    examples = [Example(asked, said, messages=(("user", asked),)) for asked, said in lines]
+    steps: list[Step] = []
+    said: list[str] = []
+    order = TrainOrder(
+        *(examples, examples[:3], None, folder),
+        n_epochs=3,
+        batch_size=batch,
+        learning_rate_multiplier=10,
+        seed=5,
+        base=base,
+        options=OPTIONS,
+        say=said.append,
+    )
+    trained = starting.train(order, steps.append)
+    assert (folder / f"step-{len(steps)}" / "adapter_model.safetensors").is_file()
+    assert (trained.tokens or 0) > 0
+    return steps, said
+
+
+def test_two_processes_make_the_steps_of_one(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = 5  # of twelve lines: the last batch of an epoch has two, and shares are uneven
+    alone, said = steps_of(bases["tiny"], tmp_path / "one", batch=batch)
+    assert "1 × cpu" in said[0]
+    monkeypatch.setattr(starting, "launcher", lambda options: TORCHRUN)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    together, said = steps_of(bases["tiny"], tmp_path / "two", batch=batch)
+    assert "2 × cpu" in said[0]
+    for one, other in zip(alone, together, strict=True):
+        assert other.train_loss == pytest.approx(one.train_loss, rel=2e-3)
+        assert other.train_accuracy == pytest.approx(one.train_accuracy, abs=0.01)
+        assert other.valid_loss == (one.valid_loss and pytest.approx(one.valid_loss, rel=2e-3))

@@ -1,0 +1,230 @@
+"""Orders of readers: what a queued story holds, how one goes on, and that quotas hold under pressure."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import pytest
+from django.contrib.auth.models import AnonymousUser, User
+from django.db import connection
+
+from stories import asking
+from stories.errors import BadState, QuotaUsedUp
+from stories.models import PromptStyle, ReaderDay, Story
+from stories.readers import Reader, new_key
+from tests.factories import make_combo, make_run, make_serving_model, make_story, make_template
+
+pytestmark = pytest.mark.django_db
+
+
+def visitor(*, key: str = "a" * 32, address: str = "203.0.113.7") -> Reader:
+    return Reader(AnonymousUser(), key, address)
+
+
+@pytest.fixture(autouse=True)
+def _a_site_that_can_write() -> None:
+    make_template()
+    make_serving_model("base-zh")
+
+
+def test_a_visitors_story_is_queued_private_and_theirs() -> None:
+    story = asking.ask_story(make_combo("宋", "发射激光", "艰难"), reader=visitor())
+    story.refresh_from_db()
+    assert (story.state, story.origin, story.visibility) == ("queued", "reader", "private")
+    assert (story.owner, story.reader_key, str(story.combo)) == (None, "a" * 32, "宋,发射激光,艰难")
+    assert story.language_model is not None and story.language_model.name == "base-zh"
+    assert story.template is not None
+
+
+def test_an_accounts_story_belongs_to_the_account_alone(reader: User) -> None:
+    story = asking.ask_story(make_combo(), reader=Reader(reader, "b" * 32, "203.0.113.7"))
+    assert (story.owner, story.reader_key) == (reader, "")
+
+
+def test_a_tuned_model_is_asked_without_a_template() -> None:
+    tuned = make_serving_model("ft:base-zh:ultraman:1", prompt_style=PromptStyle.COMPLETION)
+    story = asking.ask_story(make_combo(), reader=visitor())
+    assert (story.language_model, story.template) == (tuned, None)
+
+
+def test_a_readers_quota_ends_with_a_sentence_and_leaves_no_story(settings: object) -> None:
+    settings.READER_STORIES_PER_DAY = 2  # type: ignore[attr-defined]
+    for _ in range(2):
+        asking.ask_story(make_combo(), reader=visitor())
+    with pytest.raises(QuotaUsedUp, match=r"^今天的 2 篇已经用完了，请明天再来。$"):
+        asking.ask_story(make_combo(), reader=visitor())
+    assert Story.objects.count() == 2
+    assert asking.quota_left(visitor()).today == 0
+    asking.ask_story(make_combo(), reader=visitor(key="c" * 32))
+
+
+def test_an_addresss_quota_counts_all_its_readers(settings: object) -> None:
+    settings.ADDRESS_STORIES_PER_DAY = 3  # type: ignore[attr-defined]
+    for _ in range(3):
+        asking.ask_story(make_combo(), reader=visitor(key=new_key()))
+    with pytest.raises(QuotaUsedUp, match=r"^你所在的网络今天已经写了 3 篇，请明天再来。$"):
+        asking.ask_story(make_combo(), reader=visitor(key=new_key()))
+    asking.ask_story(make_combo(), reader=visitor(key=new_key(), address="203.0.113.8"))
+
+
+def test_one_ipv6_line_is_one_address() -> None:
+    names = {asking.address_name(visitor(address=f"2001:db8:1:2::{host}")) for host in ("1", "ffff", "a:b")}
+    assert names == {"address:2001:db8:1:2::/64"}
+    assert asking.address_name(visitor(address="")) == "address:"
+
+
+def test_unfinished_stories_are_limited_until_one_ends(settings: object) -> None:
+    settings.READER_STREAMS = 2  # type: ignore[attr-defined]
+    first = asking.ask_story(make_combo(), reader=visitor())
+    asking.ask_story(make_combo(), reader=visitor())
+    with pytest.raises(QuotaUsedUp, match=r"^你已有 2 篇正在写"):
+        asking.ask_story(make_combo(), reader=visitor())
+    assert ReaderDay.objects.get(who="key:" + "a" * 32).stories == 2
+    Story.objects.filter(pk=first.pk).update(state=Story.State.CANCELLED)
+    asking.ask_story(make_combo(), reader=visitor())
+
+
+def test_retry_begins_from_nothing() -> None:
+    story = make_story(
+        state="failed", reader_key="a" * 32, tries=5, attempt_name="f" * 16, stop_requested=True
+    )
+    asking.retry_story(story, reader=visitor())
+    story.refresh_from_db()
+    assert (story.state, story.text, story.length, story.tries) == ("queued", "", 0, 0)
+    assert (story.end_reason, story.error, story.stop_requested) == ("", "", False)
+
+
+def test_continue_keeps_the_text_and_its_name() -> None:
+    story = make_story(
+        state="interrupted", text="从前有座", attempt_name="f" * 16, reader_key="a" * 32, tries=2
+    )
+    asking.continue_story(story, reader=visitor())
+    story.refresh_from_db()
+    assert (story.state, story.text, story.length, story.attempt_name) == ("queued", "从前有座", 4, "f" * 16)
+    assert (story.tries, story.end_reason) == (0, "")
+
+
+@pytest.mark.parametrize("state", ["queued", "writing", "written", "cancelled"])
+def test_only_what_broke_off_goes_on(state: str) -> None:
+    story = make_story(state=state, reader_key="a" * 32)
+    for order in (asking.retry_story, asking.continue_story):
+        with pytest.raises(BadState):
+            order(story, reader=visitor())
+    story.refresh_from_db()
+    assert story.state == state
+    assert not ReaderDay.objects.exists()
+
+
+def test_a_failed_story_has_nothing_to_continue() -> None:
+    with pytest.raises(BadState):
+        asking.continue_story(make_story(state="failed"), reader=visitor())
+
+
+def test_a_runs_story_is_not_retried_by_a_reader() -> None:
+    story = make_story(state="failed", run=make_run())
+    with pytest.raises(BadState, match="生成批次"):
+        asking.retry_story(story, reader=visitor())
+
+
+def test_going_on_counts_as_an_order_and_needs_quota(settings: object) -> None:
+    settings.READER_STORIES_PER_DAY = 1  # type: ignore[attr-defined]
+    story = make_story(state="failed", reader_key="a" * 32)
+    asking.retry_story(story, reader=visitor())
+    Story.objects.filter(pk=story.pk).update(state=Story.State.FAILED)
+    with pytest.raises(QuotaUsedUp):
+        asking.retry_story(story, reader=visitor())
+    story.refresh_from_db()
+    assert story.state == "failed"
+
+
+def test_written_again_is_a_new_story_linked_to_the_first() -> None:
+    first = make_story(combo=make_combo("汉", "冰冻大海", "艰难"), reader_key="a" * 32)
+    second = asking.write_again(first, reader=visitor())
+    Story.objects.filter(pk=second.pk).update(state=Story.State.CANCELLED)
+    second.refresh_from_db()
+    third = asking.write_again(second, reader=visitor())
+    assert (second.again_of, third.again_of, third.combo) == (first, first, first.combo)
+    first.refresh_from_db()
+    assert first.state == "written"
+
+
+def test_an_unfinished_story_is_not_written_again() -> None:
+    with pytest.raises(BadState):
+        asking.write_again(make_story(state="writing"), reader=visitor())
+
+
+# --- 200 at once ----------------------------------------------------------------------------------------
+
+REQUESTS, THREADS, LIMIT = 200, 16, 10
+
+
+def order_at_once(readers: list[Reader]) -> int:
+    """How many of the orders, sent from `THREADS` threads, became stories."""
+    start = Barrier(THREADS)
+
+    def order(place: int) -> bool:
+        if place < THREADS:
+            start.wait()
+        try:
+            asking.ask_story(make_combo(), reader=readers[place])
+        except QuotaUsedUp:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        return sum(pool.map(order, range(len(readers))))
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_200_parallel_orders_of_one_reader_never_pass_the_quota(settings: object) -> None:
+    settings.READER_STORIES_PER_DAY, settings.READER_STREAMS = LIMIT, REQUESTS  # type: ignore[attr-defined]
+    assert order_at_once([visitor()] * REQUESTS) == LIMIT
+    assert Story.objects.count() == LIMIT
+    assert ReaderDay.objects.get(who="key:" + "a" * 32).stories == LIMIT
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_200_parallel_orders_from_one_address_never_pass_the_quota(settings: object) -> None:
+    settings.ADDRESS_STORIES_PER_DAY = LIMIT  # type: ignore[attr-defined]
+    assert order_at_once([visitor(key=new_key()) for _ in range(REQUESTS)]) == LIMIT
+    assert Story.objects.count() == LIMIT
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_parallel_orders_never_pass_the_streams_of_a_reader(settings: object) -> None:
+    settings.READER_STREAMS = 5  # type: ignore[attr-defined]
+    assert order_at_once([visitor()] * THREADS * 2) == 5
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_a_look_before_the_leap_would_pass_the_quota(
+    settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: without the conditional update, the same threads pass the limit."""
+    settings.READER_STORIES_PER_DAY = settings.READER_STREAMS = LIMIT  # type: ignore[attr-defined]
+    looked = Barrier(THREADS)
+    ask = asking.ask_story
+
+    def look_then_ask(combo: object, *, reader: Reader) -> Story:
+        if Story.objects.count() >= LIMIT:
+            raise QuotaUsedUp("used up")
+        looked.wait()
+        return ask(combo, reader=reader)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(asking, "_count_order", lambda *_args, **_kw: None)
+    monkeypatch.setattr(asking, "ask_story", look_then_ask)
+    assert order_at_once([visitor()] * THREADS) == THREADS > LIMIT
+
+
+@pytest.mark.both_databases
+@pytest.mark.django_db(transaction=True)
+def test_parallel_orders_never_pass_the_sites_own_cap(settings: object) -> None:
+    settings.SITE_STORIES_PER_DAY = LIMIT  # type: ignore[attr-defined]
+    readers = [visitor(key=new_key(), address=f"203.0.113.{place % 200}") for place in range(REQUESTS // 2)]
+    assert order_at_once(readers) == LIMIT
+    assert Story.objects.count() == LIMIT

@@ -1,0 +1,317 @@
+"""stories/csv_files.py and its two commands: exact, or refused whole."""
+
+import hashlib
+import io
+import json
+import time
+
+import pytest
+from django.core.management import CommandError, call_command
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from stories import csv_files
+from stories.combos import Combo
+from stories.csv_files import dump_stories, import_stories, read_stories
+from stories.errors import BadFile
+from stories.models import Review, Story
+from tests.factories import make_story
+
+pytestmark = pytest.mark.django_db
+
+HEADER = "dynasty,super_power,story_type,story\n"
+ODD_TEXTS = [
+    "一\n二\r\n三\r四",
+    "他说：“好”，\"quoted\", 'single',，。！？；：",
+    "🦸‍♀️ 👩‍👩‍👧‍👦 𠮷",
+    "NA",
+    "null",
+    "NaN",
+    "  前后有空格\u3000 ",
+    "\n开头换行，结尾换行\n",
+    '=HYPERLINK("http://example.com","点我")',
+    "-1",
+    "1.50",
+    '"',
+    '""',
+    "\ufeff开头",
+    "a\tb\x0b\x0c\x1c\x85\u2028\u2029c",
+    "#注释",
+    "逗号,在,里面",
+]
+
+
+def read(text):
+    return read_stories(io.BytesIO(text.encode()))
+
+
+def refusal(content):
+    content = content.encode() if isinstance(content, str) else content
+    with pytest.raises(BadFile) as caught:
+        import_stories(io.BytesIO(content))
+    assert Story.objects.count() == 0
+    return str(caught.value)
+
+
+def stories():
+    fields = ("dynasty", "super_power", "story_type", "text")
+    return list(Story.objects.order_by("created_at", "pk").values_list(*fields))
+
+
+def test_odd_texts_come_back_exactly(tmp_path):
+    made = [make_story(text=text) for text in ODD_TEXTS]
+    call_command("export_stories", tmp_path / "a.csv")
+    Story.objects.all().delete()
+    call_command("import_stories", tmp_path / "a.csv")
+    assert stories() == [("唐", "隐形", "轻松", story.text) for story in made]
+
+
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60).filter(
+            str.strip
+        )
+        | st.text("\r\n\",，a'= \u3000", max_size=12).filter(str.strip),
+        max_size=6,
+    )
+)
+@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_comes_back_exactly(texts):
+    Story.objects.all().delete()
+    Story.objects.bulk_create(
+        Story(
+            dynasty="唐",
+            super_power="隐形",
+            story_type="轻松",
+            origin="import",
+            state="written",
+            text=text,
+            length=len(text),
+        )
+        for text in texts
+    )
+    content, rows = dump_stories(Story.objects.all())
+    assert rows == len(texts)
+    assert [text for _, text in read_stories(io.BytesIO(content))] == texts
+
+
+def test_an_imported_story_is_written_and_private(alice):
+    rows = import_stories(io.BytesIO(f"{HEADER}秦,龙卷风,勇敢,很久以前\n".encode()))
+    story = Story.objects.get()
+    assert rows == 1
+    assert (story.combo, story.text, story.length) == (Combo("秦", "龙卷风", "勇敢"), "很久以前", 4)
+    assert (story.origin, story.state, story.verdict, story.visibility) == (
+        "import",
+        "written",
+        "unreviewed",
+        "private",
+    )
+
+
+def test_an_approved_import_is_reviewed_by_its_editor(alice, tmp_path):
+    (tmp_path / "a.csv").write_text(f"{HEADER}秦,龙卷风,勇敢,很久以前\n", encoding="utf-8")
+    call_command("import_stories", tmp_path / "a.csv", "--approve", "--by", "alice")
+    assert Story.objects.library().count() == 1
+    assert Review.objects.get().editor == alice
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",dynasty,super_power,story_type,story\n0,唐,隐形,轻松,正文\n",
+        "Unnamed: 0,dynasty,super_power,story_type,story\n0,唐,隐形,轻松,正文\n",
+        ",Unnamed: 0,dynasty,super_power,story_type,story\n0,0,唐,隐形,轻松,正文\n",
+        "story,story_type,super_power,dynasty\n正文,轻松,隐形,唐\n",
+        "\ufeff" + HEADER + "唐,隐形,轻松,正文\n",
+        HEADER.replace("\n", "\r\n") + "唐,隐形,轻松,正文\r\n\r\n",
+        "\n" + HEADER + "\n 唐 ,\u3000隐形,轻松,正文",
+        '"dynasty","super_power","story_type","story"\n"唐","隐形","轻松","正文"',
+    ],
+)
+def test_harmless_variants_are_read(text):
+    assert read(text) == [(Combo("唐", "隐形", "轻松"), "正文")]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "文件是空的，第 1 行应是表头：dynasty,super_power,story_type,story。"),
+        (
+            "dynasty,super_power,story\n唐,隐形,正文\n",
+            "第 1 行（表头）里缺少「story_type」列；应有的列：dynasty,super_power,story_type,story。",
+        ),
+        ("dynasty," + HEADER + "唐,唐,隐形,轻松,正文\n", "第 1 行（表头）里「dynasty」列出现了两次。"),
+        ("note," + HEADER + "x,唐,隐形,轻松,正文\n", "第 1 行（表头）里有不认识的列「note」。"),
+        (HEADER.strip() + ",\n唐,隐形,轻松,正文,\n", "第 1 行（表头）里有不认识的列「」。"),
+        (HEADER + "唐,隐形,轻松\n", "第 2 行有 3 格，应有 4 格（到「story」列为止）。"),
+        (
+            HEADER + "唐,隐形,轻松,正文\n唐,隐形,轻松,正,文\n",
+            "第 3 行有 5 格，应有 4 格（到「story」列为止）。",
+        ),
+        (HEADER + '唐,隐形,轻松,"正文\n', "第 2 行的引号或换行不成对，无法读懂。"),
+        (HEADER + '唐,隐形,轻松,"正"文\n', "第 2 行的引号或换行不成对，无法读懂。"),
+        (HEADER + ",隐形,轻松,正文\n", "第 2 行「dynasty」列：请填写朝代。"),
+        (
+            HEADER + "唐,隐形,轻松,正文\n唐," + "隐" * 33 + ",轻松,正文\n",
+            "第 3 行「super_power」列：超能力最多 32 个字，这里有 33 个。",
+        ),
+        (HEADER + '唐,"隐,形",轻松,正文\n', "第 2 行「super_power」列：超能力里不能有逗号。"),
+        (HEADER + '唐,隐形,"轻\n松",正文\n', "第 2 行「story_type」列：战斗里不能有换行或控制字符。"),
+        (HEADER + "唐\u202e,隐形,轻松,正文\n", "第 2 行「dynasty」列：朝代里不能有换行或控制字符。"),
+        (HEADER + "唐\0,隐形,轻松,正文\n", "第 2 行「dynasty」列：朝代里不能有换行或控制字符。"),
+        (HEADER + "唐,隐形,轻松,\n", "第 2 行「story」列：故事正文是空的。"),
+        (HEADER + "唐,隐形,轻松,正\0文\n", "第 2 行「story」列：故事正文里有 NUL 字符，无法保存。"),
+        (
+            HEADER + "唐,隐形,轻松," + "字" * 20_001,
+            "第 2 行「story」列：故事正文最多 20,000 个字，这里有 20,001 个。",
+        ),
+        (HEADER + "唐,隐形,轻松," + "字" * 200_000, "第 2 行有一格太长（故事最多 20,000 个字）。"),
+    ],
+)
+def test_bad_files_are_refused_whole_naming_row_and_column(text, sentence):
+    assert refusal(text) == sentence
+
+
+def test_the_first_good_rows_of_a_bad_file_are_not_kept():
+    good = "唐,隐形,轻松,正文\n" * 600
+    assert refusal(HEADER + good + "唐,隐形,轻松,\n") == "第 602 行「story」列：故事正文是空的。"
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ((HEADER + "唐,隐形,轻松,正文").encode("utf-16"), "文件是 UTF-16 编码，请另存为 UTF-8 再导入。"),
+        ((HEADER + "唐,隐形,轻松,正文").encode("utf-16-le"), "文件是 UTF-16 编码，请另存为 UTF-8 再导入。"),
+        (
+            (HEADER + "唐,隐形,轻松,正文").encode("gb18030"),
+            "文件像是 GB18030（GBK）编码，请另存为 UTF-8 再导入。",
+        ),
+        (HEADER.encode() + b"\xff\xff\xff\n", "文件不是 UTF-8 编码（文件第 2 行）。"),
+    ],
+)
+def test_other_encodings_are_named(content, sentence):
+    assert refusal(content) == sentence
+
+
+def test_a_giant_file_is_refused_without_being_read():
+    class Giant(io.RawIOBase):
+        def read(self, size=-1):
+            assert 0 < size <= 51 * 1024 * 1024
+            return b"x" * size
+
+    started = time.monotonic()
+    with pytest.raises(BadFile, match="文件超过 50 MB"):
+        read_stories(Giant())
+    assert time.monotonic() - started < 2
+
+
+def test_an_export_has_the_notebooks_shape_and_the_editors_text(tmp_path):
+    make_story(text="旧文", edited_text="新\n文", verdict="approved")
+    make_story(text="没有采纳")
+    make_story(state="interrupted", text="断")
+    call_command("export_stories", tmp_path / "a.csv", "--verdict", "approved")
+    content = (tmp_path / "a.csv").read_bytes()
+    assert content.decode() == ('"dynasty","super_power","story_type","story"\n"唐","隐形","轻松","新\n文"\n')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "a.csv.aigc.json"]
+
+
+def test_the_label_beside_an_export_names_its_file(tmp_path):
+    make_story()
+    call_command("export_stories", tmp_path / "a.csv")
+    label = json.loads((tmp_path / "a.csv.aigc.json").read_text())
+    digest = hashlib.sha256((tmp_path / "a.csv").read_bytes()).hexdigest()
+    assert label == {
+        "AIGC": {
+            "Label": "1",
+            "ContentProducer": "ultraman-stories",
+            "ProduceID": f"sha256:{digest}",
+            "ReservedCode1": "",
+            "ContentPropagator": "ultraman-stories",
+            "PropagateID": "a.csv",
+            "ReservedCode2": "",
+        },
+        "file": "a.csv",
+        "sha256": digest,
+        "rows": 1,
+    }
+
+
+def test_a_spreadsheet_runs_no_cell():
+    make_story(text="=HYPERLINK(1)")
+    content, _ = dump_stories(Story.objects.all(), for_spreadsheet=True)
+    assert content.decode("utf-8-sig").splitlines()[1] == '"唐","隐形","轻松","\'=HYPERLINK(1)"'
+    assert content.startswith(b"\xef\xbb\xbf")
+
+
+def test_thousands_of_rows_are_imported_quickly():
+    content = (HEADER + f"唐,隐形,轻松,{'字' * 300}\n" * 5000).encode()
+    started = time.monotonic()
+    assert import_stories(io.BytesIO(content)) == 5000
+    assert time.monotonic() - started < 10
+
+
+def run_json(capsys, *args):
+    """The command's exit sentence ("" if it went well) and the object of its last line."""
+    error = ""
+    try:
+        call_command(*args, "--json")
+    except CommandError as caught:
+        error = str(caught)
+    return error, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_the_commands_answer_in_json(capsys, tmp_path, alice):
+    (tmp_path / "a.csv").write_text(HEADER + "唐,隐形,轻松,正文\n" * 2)
+    assert run_json(capsys, "import_stories", tmp_path / "a.csv") == ("", {"rows": 2})
+    reviewing = ("review_stories", "--verdict", "approved", "--by", "alice")
+    assert run_json(capsys, *reviewing) == ("", {"reviewed": 2})
+    assert run_json(capsys, "export_stories", tmp_path / "b.csv") == ("", {"rows": 2})
+
+
+def test_bad_input_of_the_commands_is_one_sentence(capsys, tmp_path, reader, alice):
+    (tmp_path / "a.csv").write_text(HEADER + "唐,隐形,轻松,正文\n")
+    missing = tmp_path / "none.csv"
+    cases = [
+        (("import_stories", missing), f"找不到文件「{missing}」。", "rows"),
+        (("import_stories", tmp_path), f"文件「{tmp_path}」用不了：Is a directory。", "rows"),
+        (
+            ("import_stories", tmp_path / "a.csv", "--approve"),
+            "--approve 与 --by USER 要一起用：采纳总要有一位编辑。",
+            "rows",
+        ),
+        (
+            ("import_stories", tmp_path / "a.csv", "--approve", "--by", "nobody"),
+            "没有用户「nobody」。",
+            "rows",
+        ),
+        (("export_stories", tmp_path / "no" / "b.csv"), "", "rows"),
+        (
+            ("review_stories", "--verdict", "approved", "--by", "reader"),
+            "用户「reader」不是编辑。",
+            "reviewed",
+        ),
+        (
+            ("review_stories", "--verdict", "approved", "--by", "alice", "--run", "9"),
+            "没有批次 #9。",
+            "reviewed",
+        ),
+    ]
+    for args, sentence, key in cases:
+        error, answer = run_json(capsys, *args)
+        assert answer == {key: None, "error": error}
+        assert error == sentence or (not sentence and error.startswith("找不到文件"))
+    assert Story.objects.count() == 0
+
+
+def test_a_failed_export_leaves_the_older_file(tmp_path, monkeypatch):
+    make_story()
+    (tmp_path / "a.csv").write_text("older")
+
+    def full(*args):
+        raise OSError(28, "No space left on device", "a.csv")
+
+    monkeypatch.setattr(csv_files.os, "replace", full)
+    with pytest.raises(CommandError, match="No space left"):
+        call_command("export_stories", tmp_path / "a.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    assert (tmp_path / "a.csv").read_text() == "older"

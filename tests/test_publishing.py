@@ -1,0 +1,83 @@
+"""Handing a task over never holds a page up: Redis answers, refuses, or is silent."""
+
+import json
+import time
+import uuid
+from urllib.parse import urlsplit
+
+import pytest
+import redis
+from django.conf import settings
+
+from stories.tasks import generate_story, write_story
+from tests.environment import DATA_DIR, free_port
+from tests.servers import listens, start_redis, start_worker, wait_until
+from tests.sites import child_environment
+from ultraman_site.celery import app
+from ultraman_site.publishing import publish
+
+
+def queued(queue: str, *, port: int | None = None) -> list[str]:
+    """The names of the tasks that wait in a queue."""
+    url = f"redis://127.0.0.1:{port}/0" if port else settings.REDIS_URL
+    with redis.Redis.from_url(url) as connection:
+        return [json.loads(message)["headers"]["task"] for message in connection.lrange(queue, 0, -1)]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """A port of its own for Celery's broker, with nobody there."""
+    port = free_port()
+    monkeypatch.setattr(app.conf, "broker_url", f"redis://127.0.0.1:{port}/0")
+    app._after_fork()
+    yield port
+    monkeypatch.undo()
+    app._after_fork()
+
+
+def test_a_task_goes_to_its_own_queue(redis_server):
+    assert publish(write_story, "one") and publish(generate_story, "two")
+
+    assert (queued("readers"), queued("bulk")) == (
+        ["stories.tasks.write_story"],
+        ["stories.tasks.generate_story"],
+    )
+
+
+def test_without_redis_it_gives_up_at_once_and_says_so(elsewhere, caplog):
+    began = time.monotonic()
+
+    assert publish(write_story, "one") is False
+    assert time.monotonic() - began < 1
+    assert "Redis is away, stories.tasks.write_story waits for the sweeper" in caplog.text
+
+
+def test_a_silent_redis_costs_seconds_at_most(redis_server):
+    assert publish(write_story, "one")
+    redis_server.freeze()
+    began = time.monotonic()
+
+    try:
+        assert publish(write_story, "two") is False
+    finally:
+        redis_server.thaw()
+    assert time.monotonic() - began < 5
+
+
+def test_it_finds_redis_again(elsewhere):
+    assert publish(write_story, "one") is False
+    with start_redis(elsewhere, log=DATA_DIR / "logs" / "redis-again.log"):
+        assert publish(write_story, "two") is True
+    wait_until(lambda: not listens(elsewhere), what="the other Redis ended")
+    assert urlsplit(settings.REDIS_URL).port != elsewhere
+
+
+def test_a_worker_outlives_its_redis(elsewhere, transactional_db):
+    env = child_environment(REDIS_URL=f"redis://127.0.0.1:{elsewhere}/0")
+    logs = DATA_DIR / "logs"
+    with start_redis(elsewhere, log=logs / "redis-first.log") as first:
+        worker = start_worker("readers", "readers", threads=2, log=logs / "worker-outlives.log", env=env)
+        first.kill()
+    with worker, start_redis(elsewhere, log=logs / "redis-second.log"):
+        assert publish(write_story, str(uuid.uuid4())) is True
+        worker.wait_until(lambda: queued("readers", port=elsewhere) == [], seconds=20)

@@ -1,0 +1,61 @@
+"""The Celery application: queues, the beat schedule, and the workers' signs of life (floor 8).
+
+Queues: `readers` (a reader is waiting), `bulk` (runs), `checks` (the look at new stories), `training` (uploads,
+jobs), `housekeeping` (sweeps, seconds each). Bulk work never stands before a reader: it has another worker.
+"""
+
+import os
+import threading
+from typing import Any
+
+from celery import Celery, signals
+
+from ultraman_site.publishing import publish
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ultraman_site.settings")
+
+app = Celery("ultraman_site")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.autodiscover_tasks()
+app.conf.task_routes = {
+    "stories.tasks.write_story": {"queue": "readers"},
+    "stories.tasks.generate_story": {"queue": "bulk"},
+    "stories.tasks.advance_batch": {"queue": "training"},
+    "stories.tasks.sweep": {"queue": "housekeeping"},
+    "stories.tasks.check_story": {"queue": "checks"},
+    "stories.tasks.check_new_stories": {"queue": "checks"},
+    "stories.tasks.sweep_batches": {"queue": "housekeeping"},
+    "finetuning.tasks.advance_job": {"queue": "training"},
+    "finetuning.tasks.sweep_jobs": {"queue": "housekeeping"},
+}
+# A sweep that waited longer than its turn is of no use: the next one does its work.
+app.conf.beat_schedule = {
+    "sweep stories": {"task": "stories.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
+    "check stories": {
+        "task": "stories.tasks.check_new_stories",
+        "schedule": 10.0,
+        "options": {"expires": 10},
+    },
+    "sweep batches": {
+        "task": "stories.tasks.sweep_batches",
+        "schedule": 5.0,
+        "options": {"expires": 10},
+    },
+    "sweep jobs": {"task": "finetuning.tasks.sweep_jobs", "schedule": 5.0, "options": {"expires": 10}},
+}
+
+
+@signals.worker_ready.connect
+def start_heartbeat(sender: Any, **_: Any) -> None:
+    """A worker named `readers@host` writes the heartbeat row `worker-readers` every five seconds."""
+    from stories.heartbeats import keep_beating  # apps are ready only now
+
+    name = str(sender.hostname).partition("@")[0]
+    threading.Thread(target=keep_beating, args=(f"worker-{name}",), daemon=True).start()
+
+
+@signals.beat_init.connect
+def sweep_at_once(**_: Any) -> None:
+    """Beat's own first turn comes ten seconds late; what was left behind need not wait for it."""
+    for entry in app.conf.beat_schedule.values():
+        publish(app.tasks[entry["task"]])

@@ -1,0 +1,11 @@
+"""The supervisor of `make run` (floor 8): starts every process the site needs, watches them, ends them all.
+
+plan.py       what to start and where, from the environment and `.env`; writes `run.env`
+lock.py       one supervisor per DATA_DIR
+services.py   the command lines of the processes
+processes.py  one child process, its output, its end
+warden.py     ends the children if the supervisor itself is killed
+console.py    one readable log, on the terminal and in DATA_DIR/logs
+answers.py    whether pages, socket, workers and beat answer
+supervisor.py the order of it all
+"""

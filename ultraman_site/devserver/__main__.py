@@ -1,0 +1,36 @@
+"""`python -m ultraman_site.devserver`: what `make run` starts."""
+
+import argparse
+import os
+import sys
+
+from ultraman_site.devserver.console import Console
+from ultraman_site.devserver.lock import only_one, sign
+from ultraman_site.devserver.plan import CannotStart, make_data_dir, make_plan, write_run_env
+from ultraman_site.devserver.processes import Warden
+from ultraman_site.devserver.supervisor import Supervisor
+
+
+def main() -> int:
+    """Exit code 0 after Ctrl-C or SIGTERM; 1, with one line that says why, when the site cannot run."""
+    parser = argparse.ArgumentParser(prog="python -m ultraman_site.devserver", description=__doc__)
+    parser.add_argument(
+        "--end-with-parent", action="store_true", help="end when the process that started this one is gone"
+    )
+    given = parser.parse_args()
+    parent = os.getppid() if given.end_with_parent else None
+    try:
+        data_dir = make_data_dir()
+        with only_one(data_dir) as lock:
+            plan = make_plan(data_dir)
+            sign(lock, url=plan.url)
+            write_run_env(plan)
+            with Console(data_dir / "logs") as console:
+                return Supervisor(plan, console, warden=Warden(lock), parent=parent).run()
+    except CannotStart as reason:
+        print(f"make run: {reason}", file=sys.stderr, flush=True)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,236 @@
+"""Settings of the site: every value comes from the environment, read once, here (see `.env.example`)."""
+
+import logging
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import environ
+from csp.constants import NONCE, NONE, SELF  # type: ignore[import-untyped]
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.translation import gettext_lazy as _
+
+from ultraman_site.environment import BASE_DIR, load
+from ultraman_site.llm_settings import Endpoint, read_endpoints
+
+__all__ = ["BASE_DIR", "NONCE", "Endpoint"]
+
+
+class Env(environ.Env):
+    ENVIRON = load()
+
+
+env = Env()
+
+
+def positive(name: str, default: int) -> int:
+    value = env.str(name, default="") or str(default)
+    if not value.isdecimal() or int(value) < 1:
+        raise ImproperlyConfigured(f"{name} must be a whole number above 0, not {value!r}.")
+    return int(value)
+
+
+def amount(name: str) -> Decimal | None:
+    """USD, None where it is not set."""
+    value = env.str(name, default="")
+    try:
+        usd = Decimal(value or 0)
+    except InvalidOperation:
+        usd = Decimal("NaN")
+    if not usd.is_finite() or usd < 0:
+        raise ImproperlyConfigured(f"{name} must be an amount in USD such as 5 or 0.50, not {value!r}.")
+    return usd if value else None
+
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default="")
+if not SECRET_KEY:
+    raise ImproperlyConfigured("SECRET_KEY is not set: start the site with `make run`, or set it in .env.")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if host != "*"]
+DATA_DIR = Path(BASE_DIR / env.str("DATA_DIR", default="var"))
+MEDIA_ROOT = DATA_DIR / "files"
+
+INSTALLED_APPS = [
+    "ultraman_site.apps.OfficeConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "channels",
+    "django_htmx",
+    "axes",
+    "csp",
+    "stories",
+    "finetuning",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+    "stories.middleware.ReaderMiddleware",
+    "axes.middleware.AxesMiddleware",
+]
+
+AUTHENTICATION_BACKENDS = [
+    "axes.backends.AxesStandaloneBackend",
+    "django.contrib.auth.backends.ModelBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = 0.25  # hours
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_TEMPLATE = "lockout.html"
+LOGIN_REDIRECT_URL = "/"
+LOGOUT_REDIRECT_URL = "/"
+LOGIN_URL = "/admin/login/"
+
+ROOT_URLCONF = "ultraman_site.urls"
+ASGI_APPLICATION = "ultraman_site.asgi.application"
+WSGI_APPLICATION = "ultraman_site.wsgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'site.sqlite3'}")}
+DATABASES["default"]["ATOMIC_REQUESTS"] = False
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # One writer at a time: take its lock when a transaction begins, wait for it, and let readers go on.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    # Opening one costs milliseconds, and who closes the last one writes the whole log back to the file.
+    DATABASES["default"]["CONN_MAX_AGE"] = 60
+else:
+    DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 0, "max_size": 20, "timeout": 10}}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+
+CELERY_BROKER_URL = REDIS_URL
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_DEFAULT_QUEUE = "bulk"
+# Taken is taken: rows, leases and the sweeper see to what a lost worker leaves. A message still unacknowledged
+# when Redis goes away would bring the whole worker down with it, and all its streams (kombu 5.7).
+CELERY_TASK_ACKS_LATE = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_DISABLE_PREFETCH = True  # what no thread is free for waits in Redis, for any worker
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_PUBLISH_RETRY = False
+# A refused connection is tried twice at once (kombu waits two, then four seconds of its own accord).
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "socket_timeout": 4,
+    "socket_connect_timeout": 2,
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
+}
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+
+# Models and money. The default endpoint is OPENAI_*; further ones are LLM_ENDPOINT_<ALIAS>.
+LLM_ENDPOINTS: dict[str, Endpoint] = read_endpoints(Env.ENVIRON)
+OPENAI_MODEL = env.str("OPENAI_MODEL", default="") or "base-zh"
+FINE_TUNE_BASE_MODEL = env.str("FINE_TUNE_BASE_MODEL", default="") or OPENAI_MODEL
+DAILY_SPEND_LIMIT_USD = amount("DAILY_SPEND_LIMIT_USD")
+
+READER_STORIES_PER_DAY = positive("READER_STORIES_PER_DAY", 50)
+READER_STREAMS = positive("READER_STREAMS", 5)
+ADDRESS_STORIES_PER_DAY = positive("ADDRESS_STORIES_PER_DAY", 200)
+ADDRESS_SOCKETS = positive("ADDRESS_SOCKETS", 150)
+SITE_STORIES_PER_DAY = (
+    positive("SITE_STORIES_PER_DAY", 0) if env.str("SITE_STORIES_PER_DAY", default="") else None
+)
+# What becomes of an order whose ingredients could not be moderated because the call itself failed.
+MODERATION_FAIL_OPEN = env.bool("MODERATION_FAIL_OPEN", default=False)
+
+# The look at each story on its arrival: when it is flagged. Flags sort the queue and decide nothing.
+QUALITY_SHORTEST = positive("QUALITY_SHORTEST", 240)
+QUALITY_LONGEST = positive("QUALITY_LONGEST", 480)
+QUALITY_CHINESE_SHARE = positive("QUALITY_CHINESE_PERCENT", 80) / 100
+QUALITY_REPEATED_LENGTH = positive("QUALITY_REPEATED_LENGTH", 10)
+QUALITY_DUPLICATE_SCORE = positive("QUALITY_DUPLICATE_SCORE", 80)
+
+LANGUAGE_CODE = "zh-hans"
+LANGUAGES = [("zh-hans", _("中文")), ("en", _("English"))]
+LOCALE_PATHS = [BASE_DIR / "locale"]
+USE_I18N = True
+USE_TZ = True
+TIME_ZONE = "Asia/Shanghai"
+
+STATIC_URL = "static/"
+STATICFILES_DIRS = [BASE_DIR / "static"]
+STATIC_ROOT = DATA_DIR / "static"
+WHITENOISE_USE_FINDERS = True
+WHITENOISE_AUTOREFRESH = DEBUG
+
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "object-src": [NONE],
+        "base-uri": [NONE],
+        "form-action": [SELF],
+        "frame-ancestors": [NONE],
+    },
+}
+X_FRAME_OPTIONS = "DENY"
+SECURE_REFERRER_POLICY = "same-origin"
+SESSION_COOKIE_HTTPONLY = True
+# Behind a TLS proxy; a loopback run speaks plain HTTP, and says so by its hosts.
+SECURE = not DEBUG and not set(ALLOWED_HOSTS) <= {"127.0.0.1", "localhost", "[::1]", "testserver"}
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
+SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE else None
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """A probe that finds the site not ready learns it from the answer; the log need not say so each time."""
+    path = getattr(getattr(record, "request", None), "path", "")
+    return not path.startswith("/health/")
+
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "filters": {"news": {"()": "django.utils.log.CallbackFilter", "callback": is_news}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["news"]},
+    },
+    "root": {"handlers": ["console"], "level": "INFO"},
+    "loggers": {
+        "httpx2": {"level": "WARNING"},
+        "axes.apps": {"level": "WARNING"},
+        "celery.worker.strategy": {"level": "WARNING"},
+        "celery.app.trace": {"level": "WARNING"},
+        "celery.beat": {"level": "WARNING"},
+    },
+}
