@@ -125,6 +125,7 @@
 
   let following = gap() <= NEAR;
   let lastY = window.scrollY;
+  let lastHeight = document.documentElement.scrollHeight;
 
   function gap() {
     return end.getBoundingClientRect().bottom + BAR - window.innerHeight;
@@ -142,9 +143,12 @@
   window.addEventListener(
     "scroll",
     () => {
-      if (window.scrollY < lastY) following = false;
+      const height = document.documentElement.scrollHeight;
+      const shrunk = height < lastHeight; // the browser moved up with the page, not the reader
+      if (window.scrollY < lastY && !shrunk) following = false;
       else if (gap() <= NEAR) following = true;
       lastY = window.scrollY;
+      lastHeight = height;
       showLatest();
     },
     { passive: true },

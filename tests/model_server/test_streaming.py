@@ -12,7 +12,7 @@ MESSAGES = [{"role": "user", "content": "唐,隐形,轻松"}]
 
 
 def test_streams_are_paced_and_whole_answers_are_not(start: Callable[..., Server]) -> None:
-    server = start("--tokens-per-second", "100")
+    server = start("--tokens-per-second", "100", "--mistake-rate", "0")
     began = time.monotonic()
     stream = server.client.chat.completions.create(
         model="base-zh", messages=MESSAGES, stream=True, max_tokens=150
@@ -39,7 +39,7 @@ def test_a_client_that_leaves_ends_its_stream(start: Callable[..., Server]) -> N
 
 
 def test_many_streams_keep_their_pace_beside_each_other(start: Callable[..., Server]) -> None:
-    server = start("--tokens-per-second", "60")
+    server = start("--tokens-per-second", "60", "--mistake-rate", "0")
     streams = [
         server.client.chat.completions.create(model="base-zh", messages=MESSAGES, stream=True, max_tokens=60)
         for _ in range(10)
