@@ -5,7 +5,7 @@ Import `tests.environment` before anything of the site: it makes the environment
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -92,9 +92,11 @@ def redis_connections(child: Child) -> int:
     port = f"{urlsplit(os.environ['REDIS_URL']).port:04X}"
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     theirs = {line[9] for line in lines if line[2].endswith(f":{port}") and line[3] == "01"}
-    links = [os.readlink(link) for link in _descriptors(child)]
-    return sum(link.removeprefix("socket:[").rstrip("]") in theirs for link in links)
+    return sum(link.removeprefix("socket:[").rstrip("]") in theirs for link in _open_files(child))
 
 
-def _descriptors(child: Child) -> list[Path]:
-    return [link for link in Path(f"/proc/{child.pid}/fd").iterdir() if link.is_symlink()]
+def _open_files(child: Child) -> Iterator[str]:
+    """What the descriptors of the process lead to; those closed while we look are left out."""
+    for link in Path(f"/proc/{child.pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            yield os.readlink(link)

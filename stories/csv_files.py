@@ -8,7 +8,6 @@ The AI label that GB 45438-2025 asks for goes into a second file beside the expo
 import csv
 import hashlib
 import io
-import json
 import os
 import tempfile
 from collections.abc import Iterator
@@ -24,7 +23,7 @@ from django.utils.translation import gettext as _
 
 from stories.combos import AXES, Combo, clean_ingredient
 from stories.errors import BadFile, BadIngredient
-from stories.labels import make_label
+from stories.labels import file_label, label_path
 from stories.models import EndReason, Story
 from stories.reviewing import approve_all
 from stories.texts import MAX_LENGTH, BadText, check_text
@@ -32,7 +31,6 @@ from stories.texts import MAX_LENGTH, BadText, check_text
 COLUMNS = (*AXES, "story")
 INDEX_NAMES = ("", "Unnamed: 0")
 MAX_BYTES = 50 * 1024 * 1024
-LABEL_SUFFIX = ".aigc.json"
 BATCH = 500
 # What a spreadsheet would run: OWASP, "CSV injection".
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -75,7 +73,7 @@ def export_stories(stories: QuerySet[Story], path: Path) -> int:
     """Writes the final texts to `path` and the AI label beside it; how many. Both files appear whole."""
     content, rows = dump_stories(stories)
     _replace(path, content)
-    _replace(label_path(path), dump_label(content, name=path.name, rows=rows))
+    _replace(label_path(path), file_label(hashlib.sha256(content).hexdigest(), name=path.name, rows=rows))
     return rows
 
 
@@ -90,18 +88,6 @@ def dump_stories(stories: QuerySet[Story], *, for_spreadsheet: bool = False) -> 
         frame = frame.map(_disarm)
     text = frame.to_csv(index=False, quoting=csv.QUOTE_ALL, lineterminator="\n")
     return text.encode("utf-8-sig" if for_spreadsheet else "utf-8"), len(frame)
-
-
-def dump_label(content: bytes, *, name: str, rows: int) -> bytes:
-    """The implicit label of one exported file."""
-    digest = hashlib.sha256(content).hexdigest()
-    label = make_label(produced=f"sha256:{digest}", propagated=name)
-    label |= {"file": name, "sha256": digest, "rows": rows}
-    return (json.dumps(label, ensure_ascii=False, indent=2) + "\n").encode()
-
-
-def label_path(path: Path) -> Path:
-    return path.with_name(path.name + LABEL_SUFFIX)
 
 
 def _make_story(combo: Combo, text: str, now: Any) -> Story:

@@ -54,11 +54,17 @@ def estimate_run(
     if any(amount is None for amount, _order in amounts):
         return Estimate(stories=count, likely=None, most=None)
     most = sum(((half(amount) if is_batch else amount) or 0) * order for amount, order in amounts)
-    recent = Attempt.objects.filter(language_model=model, state=Attempt.State.COMPLETE).order_by("-pk")
-    prices = recent.filter(batch__isnull=not is_batch)[:200]
-    known = [price for price in prices.values_list("price", flat=True) if price is not None]
+    known = _known_prices(model, is_batch=is_batch)
     likely = min(most, sum(known) * count // len(known)) if known else most
     return Estimate(stories=count, likely=likely, most=most, recorded=len(known))
+
+
+def _known_prices(model: LanguageModel, *, is_batch: bool) -> list[int]:
+    """What the model's last stories cost, as if all had been written the same way."""
+    complete = Attempt.objects.filter(language_model=model, state=Attempt.State.COMPLETE)
+    recent = complete.order_by("-pk").values_list("price", "batch_id")[:200]
+    whole = [price if batch is None else price * 2 for price, batch in recent if price is not None]
+    return [half(price) or 0 for price in whole] if is_batch else whole
 
 
 def plan_run(

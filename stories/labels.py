@@ -5,11 +5,13 @@ Pages and plain texts say it in words too, by their templates.
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 from stories.models import Story
 
 PRODUCER = "ultraman-stories"
+LABEL_SUFFIX = ".aigc.json"
 
 
 def make_label(*, produced: str, propagated: str) -> dict[str, Any]:
@@ -30,3 +32,14 @@ def make_label(*, produced: str, propagated: str) -> dict[str, Any]:
 def label_line(story: Story) -> str:
     """One story's label as one line of JSON, for a plain text and for a page's head."""
     return json.dumps(make_label(produced=str(story.pk), propagated=str(story.pk)), ensure_ascii=False)
+
+
+def file_label(sha256: str, *, name: str, rows: int) -> bytes:
+    """What stands beside an exported file of `rows` texts, for a format that has no room for a label inside."""
+    label = make_label(produced=f"sha256:{sha256}", propagated=name)
+    label |= {"file": name, "sha256": sha256, "rows": rows}
+    return (json.dumps(label, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def label_path(path: Path) -> Path:
+    return path.with_name(path.name + LABEL_SUFFIX)

@@ -41,6 +41,7 @@ def _twin(by: User, order: dict[str, Any]) -> Run | None:
         cover=order.get("cover", Run.Cover.FULL),
         language_model=order["model"],
         temperature=order["temperature"],
+        is_batch=order.get("is_batch", False),
     )
     names = ("dynasties", "powers", "types", "cover", "excluded")
     combos = Wish(**{name: order[name] for name in names if name in order}).combos()

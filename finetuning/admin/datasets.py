@@ -8,6 +8,7 @@ from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpRe
 from django.http import HttpResponseRedirect as Redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 
 from finetuning.admin.base import errors_as_messages, sign
@@ -16,6 +17,7 @@ from finetuning.datasets import Preview, build_dataset, open_file
 from finetuning.errors import BadDataset
 from finetuning.models import Dataset, DatasetRow
 from stories.admin.base import ReadOnlyAdmin, check_permission, find_or_404, page_context
+from stories.labels import LABEL_SUFFIX, file_label
 from stories.models import Story
 
 FIRST_ROWS = 6
@@ -38,9 +40,14 @@ class DatasetAdmin(ReadOnlyAdmin):
         return request.user.has_perm("finetuning.add_dataset")
 
     def get_urls(self) -> list[URLPattern]:
-        view = self.admin_site.admin_view(self.download_view)
-        address = "<int:pk>/download/<str:split>/"
-        return [path(address, view, name="finetuning_dataset_download"), *super().get_urls()]
+        view = self.admin_site.admin_view
+        return [
+            path(
+                "<int:pk>/download/<str:split>/", view(self.download_view), name="finetuning_dataset_download"
+            ),
+            path("<int:pk>/label/<str:split>/", view(self.label_view), name="finetuning_dataset_label"),
+            *super().get_urls(),
+        ]
 
     # --- building ---------------------------------------------------------------------------------------
 
@@ -106,20 +113,34 @@ class DatasetAdmin(ReadOnlyAdmin):
 
     def download_view(self, request: HttpRequest, pk: int, split: str) -> FileResponse:
         """The training or the validation file as it was frozen."""
-        dataset = find_or_404(self, request, str(pk))
-        files: dict[str, tuple[str, str]] = {
-            DatasetRow.Split.TRAINING: (dataset.training_file, dataset.sha256),
-            DatasetRow.Split.VALIDATION: (dataset.validation_file, dataset.validation_sha256),
-        }
-        relative, sha256 = files.get(split, ("", ""))
-        if not relative:
-            raise Http404(_("没有这个文件。"))
+        relative, sha256, _rows, name = _frozen(find_or_404(self, request, str(pk)), split)
         try:
             file = open_file(relative, expected_sha256=sha256)
         except BadDataset as error:
             raise Http404(str(error)) from error
-        name = f"{dataset.name}-{dataset.version}-{split}.jsonl"
         return FileResponse(file, as_attachment=True, filename=name, content_type="application/jsonl")
+
+    def label_view(self, request: HttpRequest, pk: int, split: str) -> HttpResponse:
+        """The AI label of the file, which has no room for one inside."""
+        _relative, sha256, rows, name = _frozen(find_or_404(self, request, str(pk)), split)
+        headers = {"Content-Disposition": content_disposition_header(True, name + LABEL_SUFFIX) or ""}
+        label = file_label(sha256, name=name, rows=rows)
+        return HttpResponse(label, content_type="application/json", headers=headers)
+
+
+def _frozen(dataset: Dataset, split: str) -> tuple[str, str, int, str]:
+    """Path, sha256, rows and download name of one file of the dataset; 404 if it has no such file."""
+    files: dict[str, tuple[str, str, int]] = {
+        DatasetRow.Split.TRAINING: (dataset.training_file, dataset.sha256, dataset.training_rows),
+        DatasetRow.Split.VALIDATION: (
+            *(dataset.validation_file, dataset.validation_sha256),
+            dataset.validation_rows,
+        ),
+    }
+    relative, sha256, rows = files.get(split, ("", "", 0))
+    if not relative:
+        raise Http404(_("没有这个文件。"))
+    return relative, sha256, rows, f"{dataset.name}-{dataset.version}-{split}.jsonl"
 
 
 def build_mark(form: BuildForm, preview: Preview) -> str:

@@ -62,6 +62,11 @@ class OrderForm(forms.Form):
     )
     model = forms.ModelChoiceField(label=_("模型"), queryset=LanguageModel.objects.none(), empty_label=None)
     temperature = forms.FloatField(label=_("温度"), min_value=0, max_value=2, initial=0.5)
+    is_batch = forms.BooleanField(
+        label=_("半价批量"),
+        required=False,
+        help_text=_("交给对方的批量接口：半价，一天之内写完，写好的一起回来。"),
+    )
     budget = forms.DecimalField(
         label=_("预算（美元）"),
         min_value=0,
@@ -104,7 +109,8 @@ class OrderForm(forms.Form):
     def order(self) -> dict[str, Any]:
         """The keyword arguments of `order_run`, but for the person."""
         data = self.cleaned_data
-        order = {name: data[name] for name in (*AXIS_OF, "excluded", "target", "model", "temperature")}
+        kept = (*AXIS_OF, "excluded", "target", "model", "temperature", "is_batch")
+        order = {name: data[name] for name in kept}
         return order | {
             "cover": data["cover"] or Run.Cover.FULL.value,
             "repeat": data["repeat"] or 1,
@@ -113,13 +119,14 @@ class OrderForm(forms.Form):
 
     @property
     def sample_order(self) -> dict[str, Any]:
-        """Five stories of the same plan, to learn what one costs."""
-        return self.order | {"cover": Run.Cover.SAMPLE.value, "repeat": 1, "target": None, "budget": None}
+        """Five stories of the same plan, to learn what one costs: now, so never in a batch."""
+        few = {"cover": Run.Cover.SAMPLE.value, "repeat": 1, "target": None}
+        return self.order | few | {"budget": None, "is_batch": False}
 
     @property
     def limits(self) -> list[Any]:
         """The fields about how many, by whom and for how much."""
-        return [self[name] for name in ("repeat", "target", "model", "temperature", "budget")]
+        return [self[name] for name in ("repeat", "target", "model", "temperature", "is_batch", "budget")]
 
     @property
     def axes(self) -> list[tuple[Any, Any]]:
@@ -168,4 +175,5 @@ def _price(order: dict[str, Any]) -> tuple[list[Cell], Estimate]:
     names = (*AXIS_OF, "repeat", "target", "cover", "excluded")
     cells = plan_cells(Wish(**{name: order[name] for name in names}))
     check_plan(cells)
-    return cells, estimate_run(cells, model=order["model"], template=current_template())
+    options = {"model": order["model"], "template": current_template(), "is_batch": order["is_batch"]}
+    return cells, estimate_run(cells, **options)

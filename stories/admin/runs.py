@@ -181,6 +181,7 @@ def progress_of(run: Run) -> dict[str, Any]:
         "waiting_for_review": run.stories.reviewable().count(),  # type: ignore[attr-defined]
         "pace": progress.measure_pace(run, unfinished=unfinished),
         "causes": progress.find_causes(run),
+        "orders": run.batch_orders.all() if run.is_batch else [],
         "unknown": Attempt.objects.filter(story__run=run, state=Attempt.State.UNKNOWN).count(),
         "is_live": run.state == Run.State.RUNNING or states[Story.State.WRITING] > 0,
         "spent": show(run.spent),

@@ -1,6 +1,7 @@
 """The stories: a list to read in, a page to decide on, and files in and out."""
 
 import copy
+import hashlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -34,8 +35,9 @@ from stories.admin.filters import (
     SuperPowerFilter,
 )
 from stories.admin.forms import DecisionForm, ImportForm, last_review
-from stories.csv_files import LABEL_SUFFIX, dump_label, dump_stories, import_stories
+from stories.csv_files import dump_stories, import_stories
 from stories.errors import StoryError
+from stories.labels import LABEL_SUFFIX, file_label
 from stories.models import Flag, Story
 from stories.tasks import check_new_stories, publish_check
 from ultraman_site.publishing import publish
@@ -119,7 +121,8 @@ class StoryAdmin(ReadOnlyAdmin):
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr(CSV_NAME, content)
-            archive.writestr(CSV_NAME + LABEL_SUFFIX, dump_label(content, name=CSV_NAME, rows=rows))
+            label = file_label(hashlib.sha256(content).hexdigest(), name=CSV_NAME, rows=rows)
+            archive.writestr(CSV_NAME + LABEL_SUFFIX, label)
         headers = {"Content-Disposition": 'attachment; filename="stories.zip"'}
         return HttpResponse(packed.getvalue(), content_type="application/zip", headers=headers)
 

@@ -141,6 +141,9 @@ def test_a_dataset_is_shown_and_downloaded_but_not_changed(trainer: Client) -> N
     response = trainer.get(download)
     assert b"".join(response.streaming_content) == full_path(dataset.training_file).read_bytes()
     assert "attachment" in response["Content-Disposition"]
+    label = trainer.get(download.replace("download/", "label/"))
+    assert (label.json()["AIGC"]["Label"], label.json()["sha256"]) == ("1", dataset.sha256)
+    assert trainer.get(download.replace("download/training/", "label/secrets/")).status_code == 404
     assert trainer.get(download.replace("training/", "secrets/")).status_code == 404
 
 

@@ -77,6 +77,8 @@ def test_build_dataset(tmp_path: Path) -> None:
     }
     assert output.read_bytes() == Path(built["path"]).read_bytes()
     assert len(output.read_text(encoding="utf-8").splitlines()) == built["rows"]
+    label = json.loads((tmp_path / "out.jsonl.aigc.json").read_text(encoding="utf-8"))
+    assert (label["AIGC"]["Label"], label["file"], label["sha256"]) == ("1", "out.jsonl", built["sha256"])
 
 
 def test_build_dataset_of_runs_in_completion_lines() -> None:

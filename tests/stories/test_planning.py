@@ -223,6 +223,20 @@ def test_a_sample_of_five_is_written_on_request_and_then_prices_the_plan(editor,
     assert (quote.price.likely, quote.price.recorded, quote.offers_sample) == (12 * 200, 5, False)
 
 
+def test_a_batch_is_ordered_at_half_the_price_and_its_page_says_so(editor, model, redis_server) -> None:
+    make_attempt(make_story(language_model=model), language_model=model, price=200)
+    whole = press(editor, model, repeat=3).context["quote"].price
+    response = press(editor, model, repeat=3, is_batch="on")
+    price = response.context["quote"].price
+    assert (price.most, price.likely, whole.likely) == (whole.most // 2, 12 * 100, 12 * 200)
+    press(editor, model, repeat=3, quoted=quoted_in(response), confirm="yes")
+    assert Run.objects.count() == 0, "the price shown was of a batch, and this is none"
+    press(editor, model, repeat=3, is_batch="on", quoted=quoted_in(response), confirm="yes")
+    run = Run.objects.get()
+    assert (run.is_batch, run.budget, run.batch_orders.count()) == (True, price.most, 1)
+    assert "半价批量" in editor.get(f"/admin/stories/run/{run.pk}/change/").content.decode()
+
+
 def test_neither_repeats_nor_a_target_is_a_mistake(editor, model) -> None:
     page = press(editor, model).content.decode()
     assert "写明每个配方几篇，或每格补足到几篇。" in page

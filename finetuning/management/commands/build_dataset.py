@@ -11,6 +11,7 @@ from finetuning.datasets import build_dataset, find_dataset, full_path
 from finetuning.errors import BadDataset
 from finetuning.management.output import TrainingCommand
 from finetuning.models import Dataset
+from stories.labels import file_label, label_path
 from stories.models import Run
 
 
@@ -25,7 +26,9 @@ class Command(TrainingCommand):
         )
         parser.add_argument("--since", metavar="DATASET", help=_("只要这个数据集里没有的"))
         parser.add_argument("--format", choices=Dataset.Format.values, default=Dataset.Format.CHAT)
-        parser.add_argument("--output", metavar="FILE.jsonl", type=Path, help=_("训练文件另存一份"))
+        parser.add_argument(
+            "--output", metavar="FILE.jsonl", type=Path, help=_("训练文件另存一份，旁边放上 AI 生成标识")
+        )
 
     def run(
         self,
@@ -45,6 +48,8 @@ class Command(TrainingCommand):
         path = full_path(dataset.training_file)
         if output:
             shutil.copyfile(path, output)
+            label = file_label(dataset.sha256, name=output.name, rows=dataset.training_rows)
+            label_path(output).write_bytes(label)
         self._tell(dataset, path)
         return {
             "dataset": dataset.name,
