@@ -10,6 +10,7 @@ from pathlib import Path
 import uvicorn
 
 from .app import create_app
+from .clients import read_keys
 from .engines.lora.bases import BadBase, read_bases
 from .engines.registry import BASE_MODEL
 from .settings import Settings
@@ -48,7 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--requests-per-minute", type=_count, help="limit on completions; default: none")
     parser.add_argument(
-        "--api-key", action="append", default=[], help="accepted key, repeatable; default: any"
+        *("--api-key",),
+        action="append",
+        default=[],
+        metavar="[CLIENT:]KEY",
+        help="accepted key, repeatable; default: any",
     )
     parser.add_argument("--org", default="local", help="the organisation in tuned models' names")
     parser.add_argument("--mistake-rate", type=_rate, default=0.015, help="of each kind of base-zh mistake")
@@ -90,12 +95,11 @@ def settings_from(arguments: Sequence[str] | None = None) -> tuple[Settings, arg
     except BadBase as error:
         parser.error(str(error))
     environment = os.environ.get("MODEL_SERVER_API_KEY", "").split(",")
-    keys = frozenset(key.strip() for key in [*given.api_key, *environment] if key.strip())
     settings = Settings(
         data=given.data.resolve(),
         tokens_per_second=given.tokens_per_second,
         requests_per_minute=given.requests_per_minute,
-        api_keys=keys,
+        api_keys=read_keys([*given.api_key, *environment]),
         org=given.org,
         mistake_rate=given.mistake_rate,
         results_base64=given.results_base64,

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hmac
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .clients import NOBODY
 from .errors import ApiError
 
 LIMITED_PATHS = ("/v1/chat/completions", "/v1/completions")
@@ -58,9 +59,9 @@ def span(seconds: float) -> str:
 class Gate:
     """The middleware: 401 without a right key, 429 beyond the limit, rate headers on every /v1 answer."""
 
-    def __init__(self, app: ASGIApp, api_keys: frozenset[str], requests_per_minute: int | None) -> None:
+    def __init__(self, app: ASGIApp, api_keys: Mapping[str, str], requests_per_minute: int | None) -> None:
         self.app = app
-        self._keys = [key.encode() for key in api_keys]
+        self._clients = {key.encode(): client for key, client in api_keys.items()}
         self._per_minute = requests_per_minute
         self._buckets: dict[bytes, Bucket] = {}
 
@@ -75,17 +76,18 @@ class Gate:
         if refusal:
             await refusal.response()(scope, receive, _with_headers(send, bucket))
         else:
+            scope.setdefault("state", {})["client"] = self._clients.get(key, NOBODY)
             await self.app(scope, receive, _with_headers(send, bucket))
 
     def _bucket(self, key: bytes) -> Bucket | None:
-        """One for each client, if clients are told apart by their keys; else one for all."""
+        """One for each key, if keys are asked for; else one for all."""
         if not self._per_minute:
             return None
-        client = key if key in self._keys else b""
-        return self._buckets.setdefault(client, Bucket(self._per_minute))
+        known = key if key in self._clients else b""
+        return self._buckets.setdefault(known, Bucket(self._per_minute))
 
     def _refusal(self, scope: Scope, key: bytes, bucket: Bucket | None) -> ApiError | None:
-        if self._keys and not self._knows(key):
+        if self._clients and not self._knows(key):
             return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         if bucket and scope["method"] == "POST" and scope["path"] in LIMITED_PATHS:
             wait = bucket.take()
@@ -94,7 +96,7 @@ class Gate:
         return None
 
     def _knows(self, key: bytes) -> bool:
-        matches = [hmac.compare_digest(key, known) for known in self._keys]
+        matches = [hmac.compare_digest(key, known) for known in self._clients]
         return any(matches)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 @dataclass(frozen=True)
 class Settings:
     """One server's options. `tokens_per_second` 0 streams unpaced; `requests_per_minute` None sets no limit.
+    `api_keys`: key to client, none: any key is accepted.
 
     `mistake_rate` is the probability of each of base-zh's four kinds of deliberate mistake, 0 to 0.25. `base_models`
     are those of the engine "lora", name to folder; what follows them is for that engine alone.
@@ -19,7 +20,7 @@ class Settings:
     data: Path
     tokens_per_second: float = 30.0
     requests_per_minute: int | None = None
-    api_keys: frozenset[str] = field(default_factory=frozenset)
+    api_keys: Mapping[str, str] = field(default_factory=dict)
     org: str = "local"
     mistake_rate: float = 0.015
     results_base64: bool = False

@@ -22,9 +22,15 @@ ENDED = ("succeeded", "failed", "cancelled")
 ACTIVE = ("validating_files", "queued", "running")
 PAUSED = "paused"
 UNFINISHED = (*ACTIVE, PAUSED)
-_ADDED = {  # columns that stores of earlier versions lack
-    "method": "TEXT NOT NULL DEFAULT 'supervised'",
-    "tries": "INTEGER NOT NULL DEFAULT 0",
+_CLIENT = {"client": "TEXT NOT NULL DEFAULT ''"}
+_ADDED = {  # columns that stores of earlier versions lack, by table
+    "files": _CLIENT,
+    "jobs": {
+        "method": "TEXT NOT NULL DEFAULT 'supervised'",
+        "tries": "INTEGER NOT NULL DEFAULT 0",
+    }
+    | _CLIENT,
+    "models": _CLIENT,
 }
 
 _SCHEMA = """
@@ -67,9 +73,8 @@ class Store:
         with self._transaction() as db:
             db.execute("PRAGMA journal_mode=WAL")
             db.executescript(_SCHEMA)
-            there = {row["name"] for row in db.execute("PRAGMA table_info(jobs)")}
-            for name in _ADDED.keys() - there:
-                db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {_ADDED[name]}")
+            for table, columns in _ADDED.items():
+                add_columns(db, table, columns)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -102,7 +107,7 @@ class Store:
 
     # files
 
-    def add_file(self, *, id: str, filename: str, purpose: str, size: int) -> dict[str, Any]:
+    def add_file(self, *, id: str, filename: str, purpose: str, size: int, client: str) -> dict[str, Any]:
         """Records a file whose bytes are already on disk; returns its row."""
         row = {
             "id": id,
@@ -110,6 +115,7 @@ class Store:
             "purpose": purpose,
             "bytes": size,
             "created_at": int(time.time()),
+            "client": client,
         }
         self._insert("files", row)
         return row
@@ -119,14 +125,14 @@ class Store:
         return self._one("SELECT * FROM files WHERE id = ?", (id,))
 
     def files(
-        self, *, purpose: str | None, after: int | None, limit: int, ascending: bool
+        self, client: str, *, purpose: str | None, after: int | None, limit: int, ascending: bool
     ) -> list[dict[str, Any]]:
-        """Files by age, newest first unless `ascending`; `after` is the seq of the last one already seen."""
+        """A client's files by age, newest first unless `ascending`; `after` is the seq of the last one already seen."""
         order, sign = ("ASC", ">") if ascending else ("DESC", "<")
         return self._all(
-            f"SELECT * FROM files WHERE (?1 IS NULL OR purpose = ?1) AND (?2 IS NULL OR seq {sign} ?2)"
-            f" ORDER BY seq {order} LIMIT ?3",
-            (purpose, after, limit),
+            f"SELECT * FROM files WHERE client = ?4 AND (?1 IS NULL OR purpose = ?1)"
+            f" AND (?2 IS NULL OR seq {sign} ?2) ORDER BY seq {order} LIMIT ?3",
+            (purpose, after, limit, client),
         )
 
     def delete_file(self, id: str) -> bool:
@@ -150,9 +156,10 @@ class Store:
         """One job's row."""
         return self._one("SELECT * FROM jobs WHERE id = ?", (id,))
 
-    def jobs(self, *, after: int | None = None) -> list[dict[str, Any]]:
-        """Jobs, newest first, beginning behind `after` (a seq)."""
-        return self._all("SELECT * FROM jobs WHERE (?1 IS NULL OR seq < ?1) ORDER BY seq DESC", (after,))
+    def jobs(self, client: str, *, after: int | None = None) -> list[dict[str, Any]]:
+        """A client's jobs, newest first, beginning behind `after` (a seq)."""
+        query = "SELECT * FROM jobs WHERE client = ?2 AND (?1 IS NULL OR seq < ?1) ORDER BY seq DESC"
+        return self._all(query, (after, client))
 
     def unfinished_jobs(self) -> list[dict[str, Any]]:
         """Jobs that a child may work on, oldest first; a paused one is none of them."""
@@ -261,13 +268,13 @@ class Store:
 
     # models
 
-    def add_model(self, *, id: str, engine: str, parent: str, job: str, path: str, owned_by: str) -> None:
-        """A tuned model whose file is already on disk; the same once more, after a restart, is kept once."""
-        values = (id, engine, parent, job, path, int(time.time()), owned_by)
+    def add_model(self, job: Mapping[str, Any], *, id: str, engine: str, path: str, owned_by: str) -> None:
+        """A model tuned by `job` whose file is already on disk; once more, after a restart, it is kept once."""
+        values = (id, engine, job["model"], job["id"], path, int(time.time()), owned_by, job["client"])
         with self._transaction() as db:
             db.execute(
-                "INSERT OR IGNORE INTO models (id, engine, parent, job, path, created, owned_by)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR IGNORE INTO models (id, engine, parent, job, path, created, owned_by, client)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 values,
             )
 
@@ -275,14 +282,21 @@ class Store:
         """One tuned model's row."""
         return self._one("SELECT * FROM models WHERE id = ?", (id,))
 
-    def models(self) -> list[dict[str, Any]]:
-        """All tuned models, oldest first."""
-        return self._all("SELECT * FROM models ORDER BY seq")
+    def models(self, client: str) -> list[dict[str, Any]]:
+        """A client's tuned models, oldest first."""
+        return self._all("SELECT * FROM models WHERE client = ? ORDER BY seq", (client,))
 
     def delete_model(self, id: str) -> bool:
         """True if there was such a model."""
         with self._transaction() as db:
             return db.execute("DELETE FROM models WHERE id = ?", (id,)).rowcount == 1
+
+
+def add_columns(db: sqlite3.Connection, table: str, columns: Mapping[str, str]) -> None:
+    """Adds the columns that the table of an earlier version lacks; name to declaration."""
+    there = {row["name"] for row in db.execute(f"PRAGMA table_info({table})")}
+    for name in columns.keys() - there:
+        db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
 
 
 def _change_job(

@@ -2,7 +2,7 @@
 
 from celery import shared_task
 
-from stories import batching, filling, heartbeats, sweeping, writing
+from stories import batching, counters, filling, heartbeats, sweeping, writing
 from stories.models import BatchOrder, Run, Story
 from stories.quality import checking
 from ultraman_site.publishing import publish
@@ -63,6 +63,12 @@ def sweep_batches() -> None:
     for order in batching.due_orders():
         if not publish(advance_batch, order.pk):
             return
+
+
+@shared_task
+def forget_old_days() -> None:
+    """Every hour, sent by beat: what was counted for quotas of days gone by names readers and addresses."""
+    counters.forget_old_days()
 
 
 def publish_story(story: Story) -> bool:

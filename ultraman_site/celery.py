@@ -25,6 +25,7 @@ app.conf.task_routes = {
     "stories.tasks.check_story": {"queue": "checks"},
     "stories.tasks.check_new_stories": {"queue": "checks"},
     "stories.tasks.sweep_batches": {"queue": "housekeeping"},
+    "stories.tasks.forget_old_days": {"queue": "housekeeping"},
     "finetuning.tasks.advance_job": {"queue": "training"},
     "finetuning.tasks.sweep_jobs": {"queue": "housekeeping"},
 }
@@ -40,6 +41,11 @@ app.conf.beat_schedule = {
         "task": "stories.tasks.sweep_batches",
         "schedule": 5.0,
         "options": {"expires": 10},
+    },
+    "forget old days": {
+        "task": "stories.tasks.forget_old_days",
+        "schedule": 3600.0,
+        "options": {"expires": 3600},
     },
     "sweep jobs": {"task": "finetuning.tasks.sweep_jobs", "schedule": 5.0, "options": {"expires": 10}},
 }

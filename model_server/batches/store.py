@@ -8,7 +8,7 @@ import json
 import time
 from typing import Any
 
-from ..store import Store, new_id
+from ..store import Store, add_columns, new_id
 
 ENDED = ("failed", "completed", "expired", "cancelled")
 ACTIVE = ("validating", "in_progress", "finalizing", "cancelling")
@@ -32,9 +32,10 @@ class BatchStore(Store):
         super().create()
         with self._transaction() as db:
             db.executescript(_SCHEMA)
+            add_columns(db, "batches", {"client": "TEXT NOT NULL DEFAULT ''"})
 
     def add_batch(
-        self, *, endpoint: str, input_file: str, window: str, metadata: dict[str, str]
+        self, *, endpoint: str, input_file: str, window: str, metadata: dict[str, str], client: str
     ) -> dict[str, Any]:
         """A new batch, its file not yet read; returns its row."""
         now = int(time.time())
@@ -47,6 +48,7 @@ class BatchStore(Store):
             "metadata": json.dumps(metadata),
             "created_at": now,
             "expires_at": now + DAY,
+            "client": client,
         }
         self._insert("batches", row)
         found = self.batch(row["id"])
@@ -56,10 +58,12 @@ class BatchStore(Store):
     def batch(self, id: Any) -> dict[str, Any] | None:
         return self._one("SELECT * FROM batches WHERE id = ?", (id,))
 
-    def batches(self, *, after: int | None, limit: int) -> list[dict[str, Any]]:
-        """Newest first, beginning behind `after` (a seq)."""
-        query = "SELECT * FROM batches WHERE (?1 IS NULL OR seq < ?1) ORDER BY seq DESC LIMIT ?2"
-        return self._all(query, (after, limit))
+    def batches(self, client: str, *, after: int | None, limit: int) -> list[dict[str, Any]]:
+        """A client's, newest first, beginning behind `after` (a seq)."""
+        query = (
+            "SELECT * FROM batches WHERE client = ?3 AND (?1 IS NULL OR seq < ?1) ORDER BY seq DESC LIMIT ?2"
+        )
+        return self._all(query, (after, limit, client))
 
     def unfinished_batches(self) -> list[dict[str, Any]]:
         """Those that still have to end, oldest first."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..clients import NOBODY
 from ..engines.base import Answering, Writer
 from ..engines.lora.bases import base_of
 from ..engines.registry import Registry
@@ -69,6 +70,7 @@ class Worker:
         self._parent = os.getppid()
         self._looked = 0.0
         self._cancelled = False
+        self._client = NOBODY
         self._counts = Counts()
 
     def run(self) -> None:
@@ -77,6 +79,7 @@ class Worker:
         if row is None:
             return
         try:
+            self._client = row["client"]
             self._answer(row, self._read(row))
         except BadInput as fault:
             error = {"code": "invalid_input", "message": str(fault), "line": fault.line, "param": None}
@@ -153,7 +156,7 @@ class Worker:
         if base_of(model) in self._base_models:
             message = f"The model {model[:200]} does not answer batches here: ask it directly."
             raise invalid(message, param="model", code="model_not_batched")
-        writer = self._registry.writer(model)
+        writer = self._registry.writer(model, client=self._client)
         assert not isinstance(writer, Answering)
         return writer
 
@@ -177,7 +180,11 @@ class Worker:
             return None
         filename = f"{self._id}_{name}.jsonl"
         self._store.add_file(
-            id=place.name, filename=filename, purpose="batch_output", size=place.stat().st_size
+            id=place.name,
+            filename=filename,
+            purpose="batch_output",
+            size=place.stat().st_size,
+            client=self._client,
         )
         return place.name
 

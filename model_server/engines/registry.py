@@ -51,14 +51,14 @@ class Registry:
         if self._host:
             self._host.stop()
 
-    def writer(self, model: str) -> Writer | Answering:
-        """The writer for `model`; blocks while a file is read. Raises ApiError 404 for an unknown name."""
+    def writer(self, model: str, *, client: str) -> Writer | Answering:
+        """The writer for `model`; blocks while a file is read. ApiError 404 for a name unknown to `client`."""
         if model == BASE_MODEL:
             return self._base
         if self._host and model in self._settings.base_models:
             return self._lora(model, None)
         row = self._store.model(model)
-        if row is None:
+        if row is None or row["client"] != client:
             raise _unknown(model)
         with self._lock:
             if model not in self._loaded:
@@ -68,10 +68,10 @@ class Registry:
                 self._loaded.popitem(last=False)
             return self._loaded[model]
 
-    def check_trainable(self, model: str, *, method: str) -> None:
+    def check_trainable(self, model: str, *, method: str, client: str) -> None:
         """Raises ApiError unless `model` can be trained by `method`."""
         row = self._store.model(model)
-        if row is None and model not in self.bases:
+        if model not in self.bases and (row is None or row["client"] != client):
             raise _unknown(model)
         if model in self._settings.base_models or (row and row["engine"] == LORA):
             self._need_base(model)

@@ -11,6 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..batches.store import ENDED
+from ..clients import client_of, owned
 from ..errors import invalid, not_found
 from ..paging import page, read_page
 from ..schemas import BatchRequest, read_json
@@ -50,7 +51,7 @@ async def create_batch(request: Request) -> Response:
 def _record(request: Request, asked: BatchRequest) -> dict[str, Any]:
     store = request.app.state.store
     file = store.file(asked.input_file_id)
-    if file is None:
+    if not owned(file, request):
         raise invalid(f"There is no file {asked.input_file_id[:200]!r}.", param="input_file_id")
     if file["purpose"] != "batch":
         raise invalid(
@@ -61,6 +62,7 @@ def _record(request: Request, asked: BatchRequest) -> dict[str, Any]:
         input_file=asked.input_file_id,
         window=asked.completion_window,
         metadata=asked.metadata or {},
+        client=client_of(request),
     )
     return row
 
@@ -68,7 +70,7 @@ def _record(request: Request, asked: BatchRequest) -> dict[str, Any]:
 def _row(request: Request) -> dict[str, Any]:
     id = request.path_params["id"]
     row: dict[str, Any] | None = request.app.state.store.batch(id)
-    if row is None:
+    if row is None or not owned(row, request):
         raise not_found("batch", id, param="batch_id")
     return row
 
@@ -77,7 +79,8 @@ def list_batches(request: Request) -> Response:
     """Batches, newest first."""
     store = request.app.state.store
     after, limit = read_page(request, store, table="batches", default=20, most=100)
-    return JSONResponse(page([shape(row) for row in store.batches(after=after, limit=limit + 1)], limit))
+    rows = store.batches(client_of(request), after=after, limit=limit + 1)
+    return JSONResponse(page([shape(row) for row in rows], limit))
 
 
 def retrieve_batch(request: Request) -> Response:

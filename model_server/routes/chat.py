@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..clients import client_of
 from ..engines.base import Answer, WriteOrder, Writer
 from ..engines.prompts import conversation
 from ..generation import Output, begin, in_engine_thread, usage
@@ -21,7 +22,8 @@ async def create_chat_completion(request: Request) -> Response:
     """Writes, or goes on writing, a story; streamed if the client asks for it."""
     asked = await read_json(request, ChatRequest)
     state = request.app.state
-    engine = await in_engine_thread(lambda: state.registry.writer(asked.model))
+    client = client_of(request)
+    engine = await in_engine_thread(lambda: state.registry.writer(asked.model, client=client))
     output = await begin(engine, _order(asked), prompt_tokens=_points(asked))
     if asked.stream:
         return _streamed(request, asked, output, _common(asked))

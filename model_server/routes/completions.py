@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..clients import client_of
 from ..engines.base import Answer, WriteOrder, Writer
 from ..engines.prompts import split_completion_prompt
 from ..generation import Output, begin, in_engine_thread, usage
@@ -23,7 +24,8 @@ async def create_completion(request: Request) -> Response:
     """Completes `宋,发射激光,艰难 ->`, possibly followed by the text so far."""
     asked = await read_json(request, CompletionRequest)
     state = request.app.state
-    engine = await in_engine_thread(lambda: state.registry.writer(asked.model))
+    client = client_of(request)
+    engine = await in_engine_thread(lambda: state.registry.writer(asked.model, client=client))
     output = await begin(engine, _order(asked), prompt_tokens=len(asked.text))
     if asked.stream:
         return _streamed(request, asked, output, _common(asked))

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
+from ..clients import client_of, owned
 from ..errors import invalid, not_found, too_large
 from ..paging import page, read_page
 from ..store import new_id
@@ -93,14 +94,16 @@ def _keep(request: Request, upload: UploadFile, purpose: str) -> dict[str, Any]:
         shutil.copyfileobj(upload.file, place, 1024 * 1024)
         size = place.tell()
     name = Path(upload.filename or "upload").name[:255]
-    row: dict[str, Any] = request.app.state.store.add_file(id=id, filename=name, purpose=purpose, size=size)
+    row: dict[str, Any] = request.app.state.store.add_file(
+        id=id, filename=name, purpose=purpose, size=size, client=client_of(request)
+    )
     return row
 
 
 def _row(request: Request) -> dict[str, Any]:
     id = request.path_params["id"]
     row: dict[str, Any] | None = request.app.state.store.file(id)
-    if row is None:
+    if row is None or not owned(row, request):
         raise not_found("File object", id, param="id")
     return row
 
@@ -111,7 +114,7 @@ def list_files(request: Request) -> Response:
     after, limit = read_page(request, store, table="files", default=10_000, most=10_000)
     ascending = request.query_params.get("order", "desc") == "asc"
     purpose = request.query_params.get("purpose")
-    rows = store.files(purpose=purpose, after=after, limit=limit + 1, ascending=ascending)
+    rows = store.files(client_of(request), purpose=purpose, after=after, limit=limit + 1, ascending=ascending)
     return JSONResponse(page([shape(row) for row in rows], limit))
 
 

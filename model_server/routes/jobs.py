@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..clients import client_of, owned
 from ..errors import ApiError, invalid, not_found
 from ..paging import page, read_page
 from ..schemas import JobRequest, read_json
@@ -54,10 +55,10 @@ async def create_job(request: Request) -> Response:
 
 def _record(request: Request, asked: JobRequest) -> dict[str, Any]:
     store = request.app.state.store
-    request.app.state.registry.check_trainable(asked.model, method=asked.kind)
+    request.app.state.registry.check_trainable(asked.model, method=asked.kind, client=client_of(request))
     for param, id in (("training_file", asked.training_file), ("validation_file", asked.validation_file)):
         row = store.file(id) if id else None
-        if id and row is None:
+        if id and not owned(row, request):
             raise invalid(f"invalid {param}: there is no file {id[:200]!r}.", param=param)
         if row and row["purpose"] != "fine-tune":
             raise invalid(f"{param} must have the purpose 'fine-tune', not {row['purpose']!r}.", param=param)
@@ -70,6 +71,7 @@ def _record(request: Request, asked: JobRequest) -> dict[str, Any]:
         metadata=asked.metadata or {},
         hyperparameters=asked.asked.model_dump(),
         method=asked.kind,
+        client=client_of(request),
     )
     store.add_event(created["id"], f"Created fine-tuning job: {created['id']}")
     return created
@@ -88,7 +90,7 @@ def _suffix(suffix: str | None) -> str | None:
 def _row(request: Request) -> dict[str, Any]:
     id = request.path_params["id"]
     row: dict[str, Any] | None = request.app.state.store.job(id)
-    if row is None:
+    if row is None or not owned(row, request):
         raise not_found("fine-tuning job", id, param="fine_tuning_job_id", code="fine_tune_not_found")
     return row
 
@@ -97,7 +99,7 @@ def list_jobs(request: Request) -> Response:
     """Jobs, newest first; `metadata[k]=v` keeps those that carry the pair, `metadata=null` those without any."""
     store = request.app.state.store
     after, limit = read_page(request, store, table="jobs", default=20, most=100)
-    shapes = [shape(row) for row in store.jobs(after=after)]
+    shapes = [shape(row) for row in store.jobs(client_of(request), after=after)]
     for name, value in request.query_params.items():
         if name == "metadata" and value == "null":
             shapes = [one for one in shapes if not one["metadata"]]

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..clients import client_of, owned
 from ..engines.registry import BASE_CREATED
 from ..errors import ApiError, not_found
 from ..store import remove_model
@@ -20,8 +21,21 @@ def _shape(id: str, created: int, owned_by: str) -> dict[str, Any]:
 def list_models(request: Request) -> Response:
     """All models, the bases first."""
     bases = [_shape(name, BASE_CREATED, "model-server") for name in request.app.state.registry.bases]
-    tuned = [_shape(row["id"], row["created"], row["owned_by"]) for row in request.app.state.store.models()]
+    rows = request.app.state.store.models(client_of(request))
+    tuned = [_shape(row["id"], row["created"], row["owned_by"]) for row in rows]
     return JSONResponse({"object": "list", "data": [*bases, *tuned]})
+
+
+def _row(request: Request) -> dict[str, Any]:
+    id = request.path_params["id"]
+    row: dict[str, Any] | None = request.app.state.store.model(id)
+    if row is None or not owned(row, request):
+        raise _unknown(id)
+    return row
+
+
+def _unknown(id: str) -> ApiError:
+    return not_found("model", id, param="model", code="model_not_found")
 
 
 def retrieve_model(request: Request) -> Response:
@@ -29,9 +43,7 @@ def retrieve_model(request: Request) -> Response:
     id = request.path_params["id"]
     if id in request.app.state.registry.bases:
         return JSONResponse(_shape(id, BASE_CREATED, "model-server"))
-    row = request.app.state.store.model(id)
-    if row is None:
-        raise not_found("model", id, param="model", code="model_not_found")
+    row = _row(request)
     return JSONResponse(_shape(row["id"], row["created"], row["owned_by"]))
 
 
@@ -40,9 +52,9 @@ def delete_model(request: Request) -> Response:
     id = request.path_params["id"]
     if id in request.app.state.registry.bases:
         raise ApiError(403, "A base model cannot be deleted.", code="model_not_deletable")
-    row = request.app.state.store.model(id)
-    if row is None or not request.app.state.store.delete_model(id):
-        raise not_found("model", id, param="model", code="model_not_found")
+    row = _row(request)
+    if not request.app.state.store.delete_model(id):
+        raise _unknown(id)
     request.app.state.registry.forget(id)
     request.app.state.registry.forget_folder(request.app.state.settings.models / row["path"])
     remove_model(request.app.state.settings.models, row)

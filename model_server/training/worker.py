@@ -161,9 +161,7 @@ class Worker:
         self._change(tries=0)
         name = f"{model_name(job, org=self._task.org)}:ckpt-step-{step}"
         owner = f"organization-{self._task.org}"
-        self._store.add_model(
-            id=name, engine=LORA, parent=job["model"], job=job["id"], path=path, owned_by=owner
-        )
+        self._store.add_model(job, id=name, engine=LORA, path=path, owned_by=owner)
         self._store.add_checkpoint(job["id"], step=step, model=name, metrics=self._chronicle.metrics())
         self._drop_old_checkpoints()
         self._say(f"Checkpoint created at step {step}: {name}")
@@ -180,10 +178,11 @@ class Worker:
         self._change(trained_tokens=epoch * order.n_epochs if trained.tokens is None else trained.tokens)
         owner = f"organization-{self._task.org}"
         path = trained.path or order.target.name
-        self._store.add_file(id=result, filename="step_metrics.csv", purpose="fine-tune-results", size=size)
-        self._store.add_model(
-            id=name, engine=engine, parent=job["model"], job=job["id"], path=path, owned_by=owner
+        purpose, client = "fine-tune-results", job["client"]
+        self._store.add_file(
+            id=result, filename="step_metrics.csv", purpose=purpose, size=size, client=client
         )
+        self._store.add_model(job, id=name, engine=engine, path=path, owned_by=owner)
         last = self._chronicle.last
         self._store.add_checkpoint(job["id"], step=last.number, model=name, metrics=self._chronicle.metrics())
         if engine == LORA:

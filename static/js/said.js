@@ -26,6 +26,18 @@
     }
   }, 1000);
 
+  // ---- what did not arrive -----------------------------------------------------------------------------------
+
+  const trouble = document.querySelector("[data-trouble]");
+  for (const event of ["htmx:responseError", "htmx:sendError", "htmx:timeout"]) {
+    document.addEventListener(event, () => {
+      trouble.hidden = false;
+    });
+  }
+  document.addEventListener("htmx:afterSwap", () => {
+    trouble.hidden = true;
+  });
+
   // ---- the passage a report is about -----------------------------------------------------------------------
 
   const report = document.querySelector("[data-report]");

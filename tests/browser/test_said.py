@@ -49,6 +49,22 @@ def test_a_liked_story_is_offered_without_leaving_the_page(page: Page, web: Web)
     expect(page).to_have_title("the same page")
 
 
+def test_what_does_not_arrive_is_said(page: Page, web: Web) -> None:
+    story = make_story(reader_key=KEY)
+    recognise(page, web)
+    open_story(page, web, story)
+    trouble = page.get_by_text("没有送到。看看网络，或者刷新页面再试。")
+    expect(trouble).to_be_hidden()
+    page.route("**/rate/", lambda route: route.abort())
+    like = page.get_by_role("button", name="喜欢", exact=True)
+    like.click()
+    expect(trouble).to_be_visible()
+    page.unroute("**/rate/")
+    like.click()
+    expect(like).to_have_attribute("aria-pressed", "true")
+    expect(trouble).to_be_hidden()
+
+
 def test_reaching_the_end_counts_as_reading_it(page: Page, web: Web) -> None:
     story = make_approved_story(text=SHORT)
     open_story(page, web, story)

@@ -1,16 +1,19 @@
 """Orders of readers: what a queued story holds, how one goes on, and that quotas hold under pressure."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from threading import Barrier
 
 import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection
+from django.utils import timezone
 
 from stories import asking
 from stories.errors import BadState, QuotaUsedUp
 from stories.models import PromptStyle, ReaderDay, Story
 from stories.readers import Reader, new_key
+from stories.tasks import forget_old_days
 from tests.factories import make_combo, make_run, make_serving_model, make_story, make_template
 
 pytestmark = pytest.mark.django_db
@@ -55,6 +58,15 @@ def test_a_readers_quota_ends_with_a_sentence_and_leaves_no_story(settings: obje
     assert Story.objects.count() == 2
     assert asking.quota_left(visitor()).today == 0
     asking.ask_story(make_combo(), reader=visitor(key="c" * 32))
+
+
+def test_the_counts_of_days_gone_by_are_forgotten() -> None:
+    today = timezone.localdate()
+    for days in range(4):
+        ReaderDay.objects.create(day=today - timedelta(days=days), who="address:203.0.113.7", stories=1)
+    forget_old_days()
+    kept = ReaderDay.objects.order_by("day").values_list("day", flat=True)
+    assert list(kept) == [today - timedelta(days=1), today]
 
 
 def test_an_addresss_quota_counts_all_its_readers(settings: object) -> None:
