@@ -65,7 +65,7 @@ class OrderForm(forms.Form):
     is_batch = forms.BooleanField(
         label=_("半价批量"),
         required=False,
-        help_text=_("交给对方的批量接口：半价，一天之内写完，写好的一起回来。"),
+        help_text=_("半价，一天之内写完，写好的一起回来。"),
     )
     budget = forms.DecimalField(
         label=_("预算（美元）"),

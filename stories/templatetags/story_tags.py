@@ -69,7 +69,7 @@ def opening(text: str) -> str:
 @register.filter
 def excerpt(text: str) -> str:
     """What follows the opening, for the lines under it; "" if the opening says it all."""
-    return _split_opening(text)[1]
+    return _split_opening(text)[1].lstrip(QUIET_END + PAUSES)
 
 
 def _split_opening(text: str) -> tuple[str, str]:
