@@ -55,7 +55,7 @@ def limit_to(requests: int, **rates: int) -> None:
 
 def test_a_limit_that_is_named_is_kept_just_below() -> None:
     limit_to(600)
-    assert kept()["rate"] == pytest.approx(9.8)
+    assert kept()["rate"] == pytest.approx(9.9)
     assert 1.7 < seconds_for(20, threads=4) < 3.5
 
 

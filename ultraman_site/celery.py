@@ -9,10 +9,13 @@ import threading
 from typing import Any
 
 from celery import Celery, signals
+from kombu.asynchronous import get_event_loop
 
 from ultraman_site.publishing import publish
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ultraman_site.settings")
+
+NEXT_LOOK = 0.02  # seconds
 
 app = Celery("ultraman_site")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -58,6 +61,16 @@ def start_heartbeat(sender: Any, **_: Any) -> None:
 
     name = str(sender.hostname).partition("@")[0]
     threading.Thread(target=keep_beating, args=(f"worker-{name}",), daemon=True).start()
+
+
+@signals.worker_ready.connect
+def look_for_messages_often(**_: Any) -> None:
+    """A worker with all threads busy asks Redis for the next message only at its loop's next turn.
+
+    A thread that became free wakes nobody, so without prefetching half of the threads stood idle.
+    """
+    if loop := get_event_loop():
+        loop.call_repeatedly(NEXT_LOOK, lambda: None)
 
 
 @signals.beat_init.connect

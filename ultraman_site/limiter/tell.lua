@@ -2,7 +2,7 @@
 -- (0: not said) 4 requests left (-1) 5 tokens a minute (0) 6 tokens left (-1) 7 taken at µs 8 waited 0|1
 -- 9 tokens granted when it was taken 10 first rate
 -- Returns the rate, calls a second, as text.
-local SHARE, CUT, FLOOR, MOST = 0.98, 0.8, 0.02, 1000
+local SHARE, CUT, FLOOR, MOST = 0.99, 0.8, 0.02, 1000
 local MINUTE, KEEP_MS, CAREFUL = 60000000, 3600000, 300000
 
 local time = redis.call('TIME')
