@@ -1,6 +1,7 @@
 """What many streams at once may cost: no database connection while they wait, and ever the same Redis ones."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +95,21 @@ def test_a_bulk_run_never_delays_a_reader(start_workers: Callable[..., Workers],
     wait_until(lambda: Story.objects.get(pk=story.pk).state == "written", seconds=3)
     assert run.stories.filter(state="written").count() == 0
     workers.stop()
+
+
+def test_a_thread_that_is_free_takes_the_next_story_at_once(
+    start_workers: Callable[..., Workers], provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is taken ahead; still no thread stands idle until the worker's loop happens to turn."""
+    monkeypatch.setitem(QUEUES, "bulk", ("bulk", 2))
+    start_workers("bulk", base_url=provider.base_url)
+    run = make_run()
+    stories = [make_story(run=run, state="queued") for _ in range(24)]
+    began = time.monotonic()
+    for story in stories:
+        publish_story(story)
+    wait_until(lambda: run.stories.filter(state="written").count() == len(stories), seconds=60)
+    assert time.monotonic() - began < 8, "twelve times two, each in milliseconds"
 
 
 def test_more_orders_than_threads_wait_in_the_queue_and_do_not_slow_the_others(
