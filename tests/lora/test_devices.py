@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from model_server.engines.base import Example, Step, TrainOrder
 from model_server.engines.lora import train as starting
@@ -38,6 +39,19 @@ def steps_of(base: Path, folder: Path, *, batch: int) -> tuple[list[Step], list[
     assert (folder / f"step-{len(steps)}" / "adapter_model.safetensors").is_file()
     assert (trained.tokens or 0) > 0
     return steps, said
+
+
+def test_the_one_process_of_a_cpu_uses_its_cores(
+    bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert f"1 × cpu (threads: {torch.get_num_threads()})" in trained_on(bases["tiny"], tmp_path / "all")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert "1 × cpu (threads: 1)" in trained_on(bases["tiny"], tmp_path / "one")
+
+
+def trained_on(base: Path, folder: Path) -> str:
+    return steps_of(base, folder, batch=12)[1][0]
 
 
 def test_two_processes_make_the_steps_of_one(

@@ -132,6 +132,7 @@ class Learning:
     def _notes(self) -> list[str]:
         count = sum(one.numel() for one in self._parameters)
         where = f"{self._world} × {self._accelerator.device.type}"
+        where += f" (threads: {torch.get_num_threads()})" if where.endswith("cpu") else ""
         begun = "goes on from the parent's adapter" if self._order["parent"] else "begins with a new adapter"
         return [f"Training {begun}: {count:,} trainable parameters, {self._total:,} steps, on {where}."]
 

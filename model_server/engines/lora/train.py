@@ -82,6 +82,22 @@ def launcher(options: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def threads(options: Mapping[str, Any]) -> dict[str, str]:
+    """As many threads as the one process has cores: accelerate would give it one (`OMP_NUM_THREADS` overrides).
+
+    With a configuration of accelerate's own, how many processes share the cores is its business.
+    """
+    return {} if options.get("accelerate_config") else {"OMP_NUM_THREADS": str(_cores())}
+
+
+def _cores() -> int:
+    """Real cores that this process may run on."""
+    import psutil  # comes with accelerate: not there without the engine
+
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or 1, allowed))
+
+
 def _launch(order: TrainOrder, folder: Path, output: Any) -> subprocess.Popen[bytes]:
     command = [
         *launcher(order.options),
@@ -89,11 +105,12 @@ def _launch(order: TrainOrder, folder: Path, output: Any) -> subprocess.Popen[by
         "model_server.engines.lora.trainee",
         str(folder / "order.json"),
     ]
-    environment = os.environ | {
+    offline = {
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
+    environment = threads(order.options) | os.environ | offline
     return subprocess.Popen(  # noqa: S603 - our own words and paths
         command, cwd=_ROOT, env=environment, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT
     )
