@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
 
 from model_server.engines.base import Example, Step, TrainOrder
 from model_server.engines.lora import train as starting
@@ -45,7 +44,8 @@ def test_the_one_process_of_a_cpu_uses_its_cores(
     bases: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert f"1 × cpu (threads: {torch.get_num_threads()})" in trained_on(bases["tiny"], tmp_path / "all")
+    cores = starting.threads(OPTIONS)["OMP_NUM_THREADS"]
+    assert f"1 × cpu (threads: {cores})" in trained_on(bases["tiny"], tmp_path / "all")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert "1 × cpu (threads: 1)" in trained_on(bases["tiny"], tmp_path / "one")
 
