@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from model_server.engines.base import Example, Step, TrainOrder
+from model_server.engines.base import Example, Step, TrainingFault, TrainOrder
 from model_server.engines.lora import train as starting
 
 from .tiny import chat_lines
@@ -18,7 +18,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--np
 OPTIONS = {"dtype": "auto", "rank": 16, "micro_batch_tokens": 8192, "accelerate_config": None}
 
 
-def steps_of(base: Path, folder: Path, *, batch: int) -> tuple[list[Step], list[str]]:
+def steps_of(base: Path, folder: Path, *, batch: int, **options: str) -> tuple[list[Step], list[str]]:
     """The steps of a training, and what else was said."""
     lines = [[message["content"] for message in line["messages"]] for line in chat_lines(12)]
     examples = [Example(asked, said, messages=(("user", asked),)) for asked, said in lines]
@@ -31,7 +31,7 @@ def steps_of(base: Path, folder: Path, *, batch: int) -> tuple[list[Step], list[
         learning_rate_multiplier=10,
         seed=5,
         base=base,
-        options=OPTIONS,
+        options=OPTIONS | options,
         say=said.append,
     )
     trained = starting.train(order, steps.append)
@@ -48,6 +48,19 @@ def test_the_one_process_of_a_cpu_uses_its_cores(
     assert f"1 × cpu (threads: {cores})" in trained_on(bases["tiny"], tmp_path / "all")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert "1 × cpu (threads: 1)" in trained_on(bases["tiny"], tmp_path / "one")
+
+
+def test_accelerates_own_configuration_is_used(bases: dict[str, Path], tmp_path: Path) -> None:
+    config = tmp_path / "accelerate.yaml"
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: 'NO'\nmixed_precision: 'no'\n"
+        "num_machines: 1\nnum_processes: 1\nuse_cpu: true\n"
+    )
+    steps, said = steps_of(bases["tiny"], tmp_path / "configured", batch=12, accelerate_config=str(config))
+    assert (len(steps), "1 × cpu" in said[0]) == (3, True)
+    config.unlink()
+    with pytest.raises(TrainingFault, match=r"accelerate\.yaml"):
+        steps_of(bases["tiny"], tmp_path / "missing", batch=12, accelerate_config=str(config))
 
 
 def trained_on(base: Path, folder: Path) -> str:

@@ -103,6 +103,7 @@ def test_a_worker_killed_in_the_middle_of_many_loses_none_and_pays_none_twice(
     age_leases()
     sweep()
     age_messages()
+    sweep()  # while nobody writes: once the run moves again, what its dead worker held waits for its end
     workers.start("bulk")
     wait_for_end(run)
     states = count_states(run)
