@@ -9,12 +9,15 @@ import re
 from stories.combos import Combo
 from stories.errors import UnknownModel
 from stories.models import LanguageModel, PromptStyle, Template
+from stories.texts import MAX_LENGTH
 from ultraman_site.llm import Ask
 
 COMPLETION_SEPARATOR = " ->"
 CONTINUE = "接着写"
 TEMPLATE_TEMPERATURE, TEMPLATE_MAX_TOKENS = 0.5, 2048
 TUNED_TEMPERATURE, TUNED_MAX_TOKENS = 0.7, 2000
+CHARACTERS = 8
+"""Of Chinese in one token, at most: longer ones are rare in every vocabulary we know."""
 PLACEHOLDER = re.compile(r"\{(dynasty|super_power|story_type)\}")
 
 
@@ -63,6 +66,7 @@ def ask_for(
         stop=model.stop,
         temperature=usual if temperature is None else temperature,
         max_tokens=max_tokens,
+        longest=max(0, min(max_tokens * CHARACTERS, MAX_LENGTH - len(text_so_far))),
     )
 
 

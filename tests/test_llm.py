@@ -11,6 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from tests.environment import free_port
 from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
 from ultraman_site import llm
+from ultraman_site.answers import split_lines
 from ultraman_site.llm_settings import NO_KEY, Endpoint, read_endpoints
 from ultraman_site.patience import patiently
 
@@ -231,7 +232,7 @@ async def test_a_line_ends_at_a_newline_and_at_nothing_else_that_text_may_hold()
         for start in range(0, len(sent), 3):
             yield sent[start : start + 3]
 
-    lines = [line async for line in llm.split_lines(chunks())]
+    lines = [line async for line in split_lines(chunks())]
     assert b"\n".join(lines) == sent
     assert [line.strip() for line in lines] == [sent[:-16], b"", b"data: [DONE]"]
 

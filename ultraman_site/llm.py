@@ -1,83 +1,98 @@
 """The one place that speaks to a provider: builds `openai` clients and turns their errors into ours.
 
-    LLMError                 a sentence for a person
-    ├── TryAgainLater        nothing was billed; `retry_after` in seconds if the provider said so
-    │   └── ServerFailed     5xx: nothing billed for a story, but an object may have been created
-    ├── Refused              refused for good (other 4xx); `status` is the HTTP status
-    ├── OutOfMoney           the account's quota or spending limit is used up
-    └── OutcomeUnknown       sent, and never learnt how it ended; never re-sent by itself
-
-There is no class around the SDK: callers use `client(alias)` as it is, inside `provider_errors()`.
+There is no class around the SDK: callers use `client(alias)` as it is, inside `provider_errors()`. The errors are in
+`llm_errors.py`, what an answer's values mean is read in `answers.py`.
 Source: https://platform.openai.com/docs/api-reference (chat, completions, errors).
 """
 
-import json
-from collections.abc import AsyncIterable, AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
+import aiohttp
 import httpx2
 import openai
 from django.conf import settings
 from openai import AsyncOpenAI
 
+from ultraman_site.answers import Answer, read_answer, read_json, read_whole, split_lines
+from ultraman_site.llm_errors import (
+    UNREADABLE,
+    LLMError,
+    OutcomeUnknown,
+    OutOfMoney,
+    Refused,
+    ServerFailed,
+    TryAgainLater,
+)
 from ultraman_site.llm_settings import Endpoint
-from ultraman_site.rates import NOTHING, Rates, read_rates, read_retry_after
+from ultraman_site.rates import read_rates, read_retry_after
+
+# Callers know this module alone.
+__all__ = [
+    "Answer",
+    "Ask",
+    "LLMError",
+    "OutOfMoney",
+    "OutcomeUnknown",
+    "Refused",
+    "ServerFailed",
+    "TryAgainLater",
+    "async_client",
+    "check_model",
+    "client",
+    "complete",
+    "endpoint",
+    "moderate",
+    "provider_errors",
+    "stream",
+    "translate",
+]
 
 CONNECT_TIMEOUT = 5.0
-READ_TIMEOUT = 120.0
+READ_TIMEOUT = 120.0  # seconds of silence, and seconds that a whole answer may take to arrive
 MODERATION_TIMEOUT = 5.0
+BLOCKING_CONNECTIONS = 1000
+KEEP_ALIVE = 1.0
+"""Seconds that an idle connection is kept. Servers close theirs after two (gunicorn), five (uvicorn, Node) or sixty
+(load balancers): a request that crosses such a close is lost without anyone knowing whether it was billed.
+"""
+MOST_BYTES = 16 * 1024 * 1024  # of a whole answer
+SILENT = "模型服务没有在限定时间内回答，结果不明。"
+BROKEN = "与模型服务的连接中断了，结果不明。"
 OUT_OF_MONEY = (
     "insufficient_quota",
     "credit_balance_exhausted",
     "spend_limit_exceeded",
     "usage_limit_exceeded",
 )
-
-
-class LLMError(Exception):
-    """A provider could not do what was asked."""
-
-    def __init__(
-        self,
-        sentence: str,
-        *,
-        retry_after: float | None = None,
-        status: int | None = None,
-        rates: Rates = NOTHING,
-    ) -> None:
-        super().__init__(sentence)
-        self.retry_after = retry_after
-        self.status = status
-        self.rates = rates
-
-
-class TryAgainLater(LLMError):
-    """Nothing was billed; asking again later may work."""
-
-
-class ServerFailed(TryAgainLater):
-    """The provider answered 5xx."""
-
-
-class Refused(LLMError):
-    """The provider said no, and will say it again."""
-
-
-class OutOfMoney(LLMError):
-    """The provider's account is out of quota."""
-
-
-class OutcomeUnknown(LLMError):
-    """The call was sent; what became of it is not known."""
+CONNECTION_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
+# What these tell of happened before a connection was there: nothing was sent.
+BEFORE_SENDING = (
+    httpx2.ConnectError,
+    httpx2.ConnectTimeout,
+    httpx2.PoolTimeout,
+    httpx2.ProxyError,
+    httpx2.UnsupportedProtocol,
+)
+AIOHTTP_BEFORE_SENDING = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+)
 
 
 @dataclass(frozen=True)
 class Ask:
-    """One question to a model: chat `messages`, or a legacy `prompt`. `stop` is "" for none."""
+    """One question to a model: chat `messages`, or a legacy `prompt`. `stop` is "" for none.
+
+    `longest`: characters after which an answer is cut, whatever `max_tokens` the provider keeps to.
+    """
 
     model: str
     messages: tuple[dict[str, str], ...]
@@ -85,6 +100,7 @@ class Ask:
     stop: str
     temperature: float
     max_tokens: int
+    longest: int = 20_000
 
     def parameters(self) -> dict[str, Any]:
         """The keyword arguments of `client.chat.completions.create` or `client.completions.create`."""
@@ -97,19 +113,6 @@ class Ask:
         if self.stop:
             common["stop"] = [self.stop]
         return common | ({"messages": list(self.messages)} if self.messages else {"prompt": self.prompt})
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A whole answer, or a piece of one. Token counts are the provider's own; `finish_reason` is "" if it gave
-    none; `rates` come with a whole answer, or with the first piece.
-    """
-
-    text: str
-    finish_reason: str
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    rates: Rates = NOTHING
 
 
 def endpoint(alias: str) -> Endpoint:
@@ -125,17 +128,24 @@ def client(alias: str) -> openai.OpenAI:
     """The blocking client of an endpoint, one per process; the SDK's own retries are off."""
     place = endpoint(alias)
     timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
-    return openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, timeout=timeout)
+    http = openai.DefaultHttpxClient(timeout=timeout, limits=_limits(BLOCKING_CONNECTIONS))
+    api = openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
+    finalize(api, http.close)  # the SDK closes only a transport of its own making
+    return api
 
 
 def async_client(alias: str, *, limit: int) -> AsyncOpenAI:
     """A client for the running event loop; made and closed inside it. `limit` connections at once."""
     place = endpoint(alias)
     timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
-    http = openai.DefaultAioHttpClient(
-        timeout=timeout, limits=httpx2.Limits(max_connections=limit, max_keepalive_connections=limit)
-    )
+    http = openai.DefaultAioHttpClient(timeout=timeout, limits=_limits(limit))
     return AsyncOpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
+
+
+def _limits(connections: int) -> httpx2.Limits:
+    return httpx2.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE
+    )
 
 
 @contextmanager
@@ -143,7 +153,8 @@ def provider_errors() -> Iterator[None]:
     """Turns what the SDK raises inside the block into one of our errors."""
     try:
         yield
-    except (openai.OpenAIError, httpx2.HTTPError, json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, ValueError, RecursionError) as error:
+        # ValueError: the SDK lets through what its JSON reader says of a page that is none, or of a giant number.
         raise translate(error) from error
 
 
@@ -151,17 +162,13 @@ def translate(error: Exception) -> LLMError:
     """Our error for one of the SDK's (its tree: openai/_exceptions.py)."""
     if isinstance(error, openai.APIStatusError):
         return _translate_status(error)
-    if isinstance(error, openai.APIConnectionError):
-        if _never_connected(error):
-            return TryAgainLater(
-                f"连不上模型服务（{error.request.url.host}:{error.request.url.port or 443}）。"
-            )
-        if isinstance(error, openai.APITimeoutError):
-            return OutcomeUnknown("模型服务没有在限定时间内回答，结果不明。")
-        return OutcomeUnknown("与模型服务的连接中断了，结果不明。")
+    if isinstance(error, openai.APIConnectionError) and _never_connected(error):
+        return TryAgainLater(f"连不上模型服务（{error.request.url.host}:{error.request.url.port or 443}）。")
+    if isinstance(error, CONNECTION_ERRORS):
+        return OutcomeUnknown(SILENT if _is_silence(error) else BROKEN)
     if isinstance(error, openai.APIError):
         return OutcomeUnknown(f"模型服务报错：{error.message}")
-    return OutcomeUnknown("模型服务的回答无法读懂，结果不明。")
+    return OutcomeUnknown(UNREADABLE)
 
 
 def _translate_status(error: openai.APIStatusError) -> LLMError:
@@ -188,16 +195,30 @@ def _translate_status(error: openai.APIStatusError) -> LLMError:
 
 
 def _never_connected(error: BaseException) -> bool:
-    """True if the request cannot have left this machine: the connection was never made."""
-    cause: BaseException | None = error
+    """True if the request cannot have left this machine: the connection was never made.
+
+    The SDK's transport calls every broken connection of aiohttp a connect timeout: what aiohttp itself said decides.
+    """
+    causes = list(_causes_of(error))
+    if theirs := [cause for cause in causes if isinstance(cause, aiohttp.ClientError)]:
+        return isinstance(theirs[-1], AIOHTTP_BEFORE_SENDING)
+    return any(isinstance(cause, BEFORE_SENDING) for cause in causes)
+
+
+def _is_silence(error: BaseException) -> bool:
+    """True if the provider said nothing for too long; the SDK calls some broken connections a timeout, too."""
+    theirs = [cause for cause in _causes_of(error) if isinstance(cause, aiohttp.ClientError)]
+    if theirs:
+        return isinstance(theirs[-1], aiohttp.ServerTimeoutError)
+    return isinstance(error, (openai.APITimeoutError, httpx2.TimeoutException))
+
+
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
+    """What the error was raised from, and so on; what merely happened before it is none of its causes."""
+    cause = error.__cause__
     while cause is not None:
-        name = type(cause).__name__
-        if isinstance(cause, (httpx2.ConnectError, httpx2.ConnectTimeout)) or name.startswith(
-            "ClientConnector"
-        ):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+        yield cause
+        cause = cause.__cause__
 
 
 def check_model(alias: str, name: str) -> None:
@@ -252,77 +273,58 @@ def _results(reply: Any) -> Iterator[list[str]]:
                 named = result.categories.model_dump(by_alias=True) if result.categories else {}
                 yield sorted(name for name, found in named.items() if found) or ["flagged"]
     except (AttributeError, TypeError) as error:
-        raise OutcomeUnknown("模型服务的回答无法读懂，结果不明。") from error
+        raise OutcomeUnknown(UNREADABLE) from error
 
 
 def complete(alias: str, ask: Ask) -> Answer:
-    """One whole answer, not streamed. Raises ours."""
-    with provider_errors():
-        api: Any = client(alias)
-        kind = api.chat.completions if ask.messages else api.completions
-        response = kind.with_raw_response.create(**ask.parameters())
-        reply = response.parse()
-        try:
-            choice = reply.choices[0]
-            text = choice.message.content if ask.messages else choice.text
-        except (AttributeError, IndexError, TypeError) as error:
-            raise OutcomeUnknown("模型服务的回答无法读懂，结果不明。") from error
-        usage = reply.usage
-        return Answer(
-            text=text or "",
-            finish_reason=choice.finish_reason or "",
-            prompt_tokens=usage.prompt_tokens if usage else 0,
-            completion_tokens=usage.completion_tokens if usage else 0,
-            rates=read_rates(response.headers),
-        )
+    """One whole answer, not streamed, cut at `ask.longest`. Raises ours."""
+    api: Any = client(alias)
+    kind = api.chat.completions if ask.messages else api.completions
+    with provider_errors(), kind.with_streaming_response.create(**ask.parameters()) as response:
+        answer = read_whole(_read_body(response))
+        return replace(_cut(answer, room=ask.longest), rates=read_rates(response.headers))
+
+
+def _read_body(response: Any) -> bytes:
+    """The bytes of an answer. Raises `OutcomeUnknown` for one that does not end."""
+    deadline = time.monotonic() + READ_TIMEOUT
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise OutcomeUnknown("模型服务的回答大得没有止境，已不再读下去，结果不明。")
+        if time.monotonic() > deadline:
+            raise OutcomeUnknown(SILENT)
+    return bytes(body)
+
+
+def _cut(answer: Answer, *, room: int) -> Answer:
+    """The answer as far as there is `room` for its text; what is longer ends as the provider's own limit ends it."""
+    return (
+        answer
+        if len(answer.text) <= room
+        else replace(answer, text=answer.text[:room], finish_reason="length")
+    )
 
 
 async def stream(api: AsyncOpenAI, ask: Ask) -> AsyncIterator[Answer]:
     """The answer in pieces: each `Answer.text` is new text; usage and finish_reason come when they come.
 
     Reads the event lines itself: the SDK's objects cost twice the CPU per piece. Ends when the provider
-    closes, with or without `[DONE]`; a caller that saw no `finish_reason` must not call it complete.
+    closes, with or without `[DONE]`, or at `ask.longest` with finish_reason "length"; a caller that saw no
+    `finish_reason` must not call it complete.
     """
     create: Any = (api.chat.completions if ask.messages else api.completions).with_streaming_response.create
     extra = {"stream": True, "stream_options": {"include_usage": True}}
+    room = ask.longest
     with provider_errors():
         async with create(**ask.parameters(), **extra) as response:
             yield Answer("", "", rates=read_rates(response.headers))
             async for line in split_lines(response.iter_bytes()):
-                if line.startswith(b"data:") and (piece := _read_event(line[5:].strip())):
-                    yield piece
-
-
-async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The lines of an event stream. Readers of text lines also cut at U+2028 and NEL, which a story may hold."""
-    rest = b""
-    async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            yield line
-    if rest:
-        yield rest
-
-
-def _read_event(data: bytes) -> Answer | None:
-    if data == b"[DONE]":
-        return None
-    try:
-        return _answer_of(json.loads(data))
-    except (AttributeError, KeyError, IndexError, TypeError) as error:
-        raise OutcomeUnknown("模型服务的回答无法读懂，结果不明。") from error
-
-
-def _answer_of(event: Any) -> Answer:
-    if event.get("error"):
-        message = event["error"].get("message", "") if isinstance(event["error"], dict) else event["error"]
-        raise OutcomeUnknown(f"模型服务中途报错：{message}")
-    usage = event.get("usage") or {}
-    choice = (event.get("choices") or [{}])[0]
-    text = choice.get("text") or (choice.get("delta") or {}).get("content") or ""
-    return Answer(
-        text=text,
-        finish_reason=choice.get("finish_reason") or "",
-        prompt_tokens=usage.get("prompt_tokens", 0),
-        completion_tokens=usage.get("completion_tokens", 0),
-    )
+                if not line.startswith(b"data:") or (data := line[5:].strip()) == b"[DONE]":
+                    continue
+                piece = read_answer(read_json(data))
+                yield _cut(piece, room=room)
+                room -= len(piece.text)
+                if room < 0:
+                    return

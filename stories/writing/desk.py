@@ -33,6 +33,7 @@ from stories.writing import commits
 from stories.writing.pens import Ending, Pen, Slice, slice_of
 from ultraman_site import llm
 from ultraman_site.limiter import TooSoon, Turn, take_turn, tell
+from ultraman_site.llm_settings import Endpoint
 from ultraman_site.patience import TOO_MANY
 
 logger = logging.getLogger(__name__)
@@ -105,7 +106,7 @@ class Desk:
 
     def __init__(self) -> None:
         self._pens: dict[Pen, asyncio.Task[None]] = {}
-        self._clients: dict[str, llm.AsyncOpenAI] = {}
+        self._clients: dict[Endpoint, llm.AsyncOpenAI] = {}
         self._loop = asyncio.new_event_loop()
         self._dirty = asyncio.Event()
         self._database = ThreadPoolExecutor(1, thread_name_prefix="desk-database")
@@ -162,9 +163,10 @@ class Desk:
         self._dirty.set()
 
     def _client(self, alias: str) -> llm.AsyncOpenAI:
-        if alias not in self._clients:
-            self._clients[alias] = llm.async_client(alias, limit=STREAMS)
-        return self._clients[alias]
+        place = llm.endpoint(alias)
+        if place not in self._clients:
+            self._clients[place] = llm.async_client(alias, limit=STREAMS)
+        return self._clients[place]
 
     async def _in_database(self, function: Any, *arguments: Any) -> Any:
         return await self._loop.run_in_executor(self._database, _on_usable_connection, function, *arguments)

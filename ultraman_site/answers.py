@@ -1,0 +1,124 @@
+"""What a model's answer says, read once and with care: the edge of the wire (floor 1, pure).
+
+Compatible servers send counts as strings, floats or below zero, content as a list of parts, and words where
+others have null. A value that cannot be what it should be counts as not said; an answer whose text cannot be
+read is an unknown outcome. Nothing behind this module checks a type again.
+"""
+
+import json
+from collections.abc import AsyncIterable, AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from ultraman_site.llm_errors import UNREADABLE, OutcomeUnknown
+from ultraman_site.rates import NOTHING, Rates
+from ultraman_site.redaction import redact
+
+MOST_TOKENS = 10**9  # of one call; what is above it is no count
+MOST_LINE = 1024 * 1024  # bytes of one event
+LONGEST_REASON = 40
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A whole answer, or a piece of one. Token counts are the provider's own, None where it gave none that can be
+    true; `finish_reason` is "" if it gave none; `rates` come with a whole answer, or with the first piece.
+    """
+
+    text: str
+    finish_reason: str
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    rates: Rates = NOTHING
+
+
+def read_count(value: Any) -> int | None:
+    """A number of tokens: a whole number from 0 to `MOST_TOKENS`, None for anything else."""
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_whole and 0 <= value <= MOST_TOKENS else None
+
+
+def read_finish_reason(value: Any) -> str:
+    """The provider's word for why it ended; "" where it is no word."""
+    return redact(value, most=LONGEST_REASON) if isinstance(value, str) else ""
+
+
+def read_text(value: Any) -> str:
+    """The text of a content: a string, or a list of parts whose kind is text. Raises `OutcomeUnknown`."""
+    if value is None or isinstance(value, str):
+        return value or ""
+    if not isinstance(value, list):
+        raise OutcomeUnknown(UNREADABLE)
+    return "".join(_read_part(part) for part in value)
+
+
+def _read_part(part: Any) -> str:
+    """A part of another kind (thinking, an image) is no text of the story."""
+    if isinstance(part, str):
+        return part
+    text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else ""
+    if not isinstance(text, str):
+        raise OutcomeUnknown(UNREADABLE)
+    return text
+
+
+def read_json(data: bytes | str) -> Any:
+    """Raises `OutcomeUnknown` for what is no JSON, also for numbers and nestings that Python refuses."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise OutcomeUnknown(UNREADABLE) from error
+
+
+def read_answer(event: Any) -> Answer:
+    """A whole answer's body, or one event of a stream. Raises `OutcomeUnknown`, with the provider's words if any."""
+    if not isinstance(event, dict):
+        raise OutcomeUnknown(UNREADABLE)
+    if event.get("error"):
+        raise OutcomeUnknown(f"模型服务中途报错：{_words_of(event['error'])}")
+    choice = _first_choice(event)
+    inner = choice.get("delta") or choice.get("message")
+    content = inner.get("content") if isinstance(inner, dict) else None
+    usage = event.get("usage")
+    counts = usage if isinstance(usage, dict) else {}
+    return Answer(
+        text=read_text(choice.get("text") if content is None else content),
+        finish_reason=read_finish_reason(choice.get("finish_reason")),
+        prompt_tokens=read_count(counts.get("prompt_tokens")),
+        completion_tokens=read_count(counts.get("completion_tokens")),
+    )
+
+
+def read_whole(data: bytes) -> Answer:
+    """The body of an answer that was not streamed. Raises `OutcomeUnknown`, also where it holds no choice."""
+    body = read_json(data)
+    if isinstance(body, dict) and not body.get("error") and not body.get("choices"):
+        raise OutcomeUnknown(UNREADABLE)
+    return read_answer(body)
+
+
+def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
+    choices = event.get("choices") or [{}]
+    if not isinstance(choices, list) or not isinstance(choices[0], dict):
+        raise OutcomeUnknown(UNREADABLE)
+    return choices[0]
+
+
+def _words_of(error: Any) -> str:
+    return redact(error.get("message") if isinstance(error, dict) else error)
+
+
+async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The lines of an event stream. Readers of text lines also cut at U+2028 and NEL, which a story may hold.
+
+    Raises `OutcomeUnknown` for a line without end.
+    """
+    rest = b""
+    async for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > MOST_LINE:
+            raise OutcomeUnknown(UNREADABLE)
+    if rest:
+        yield rest
