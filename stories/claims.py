@@ -4,6 +4,7 @@ A claim raises the story's fence; whoever holds an older fence changes nothing a
 `Story.state` while it is being written are here.
 """
 
+import logging
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -12,10 +13,11 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from stories.connections import release_scarce_connection
+from stories.connections import AWAY, release_scarce_connection
 from stories.models import EndReason, Run, Story
 from stories.models.stories import StoryQuerySet
 
+logger = logging.getLogger(__name__)
 MOST_TRIES = 5
 FAILURES_TO_PAUSE = 10
 
@@ -28,11 +30,18 @@ def is_due(story: Story) -> bool:
 
 
 def is_wanted(story: Story) -> bool:
-    """Whether a story that we are writing is still ours, and its run goes on; gives the connection back."""
+    """Whether a story that we are writing is still ours, and its run goes on; gives the connection back.
+
+    As long as the database cannot say, it is.
+    """
     running = Q(run__isnull=True) | Q(run__state=Run.State.RUNNING)
-    wanted = mine(story).filter(running).exists()
-    release_scarce_connection()
-    return wanted
+    try:
+        return mine(story).filter(running).exists()
+    except AWAY as error:
+        logger.warning("nobody knows whether story %s is still wanted: %s", story.pk, error)
+        return True
+    finally:
+        release_scarce_connection()
 
 
 def claim(story: Story, *, lease: timedelta) -> bool:

@@ -7,12 +7,14 @@ holds neither a claim nor a database connection.
 import random
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from typing import TypeVar
 
 from django.db import transaction
 from django.utils.translation import gettext as _
 
 from stories import claims
-from stories.connections import release_scarce_connection
+from stories.connections import release_scarce_connection, write_when_free
 from stories.errors import OverBudget, UnknownModel
 from stories.gathering import Gatherer
 from stories.ledger import open_attempt, settle
@@ -23,9 +25,12 @@ from ultraman_site import llm
 from ultraman_site.limiter import TooSoon, Turn, take_turn, tell
 from ultraman_site.patience import PATIENCE, TOO_MANY, patiently
 
+T = TypeVar("T")
 # The provider's deadline, and twice the patience: with its limits and with the line of those who ask again.
 LEASE = timedelta(seconds=llm.READ_TIMEOUT + 2 * PATIENCE + 30)
 TURN_SECONDS = 15.0  # that a thread waits for its story's turn
+KEPT_SECONDS = 120.0  # that an answer is kept in memory while the database is away
+LONGEST_WAIT = 600.0  # until a story is asked for again, whatever the provider says
 MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
@@ -49,9 +54,14 @@ def fill(story: Story) -> bool:
     try:
         answer = patiently(_calls(story, ask, turn), wanted=lambda: claims.is_wanted(story))
     except llm.LLMError as error:
-        take_error(story, attempt, error)
+        _keep(partial(take_error, story, attempt, error))
         return False
-    return take_answer(story, attempt, answer)
+    return _keep(partial(take_answer, story, attempt, answer))
+
+
+def _keep(write: Callable[[], T]) -> T:
+    """Writes what a call led to, for as long as our lease may last."""
+    return write_when_free(write, seconds=KEPT_SECONDS)
 
 
 def _take_turn(story: Story, *, seconds: float) -> Turn:
@@ -137,7 +147,7 @@ def take_error(story: Story, attempt: Attempt, error: llm.LLMError) -> None:
     unknown = isinstance(error, llm.OutcomeUnknown)
     settle(attempt, state=Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED, error=str(error))
     if isinstance(error, llm.TryAgainLater):
-        wait = 5.0 if error.retry_after is None else error.retry_after
+        wait = 5.0 if error.retry_after is None else min(error.retry_after, LONGEST_WAIT)
         claims.requeue(story, error=str(error), seconds=wait, use_up_try=error.status != TOO_MANY)
     elif isinstance(error, llm.OutOfMoney):
         claims.release(story)

@@ -16,12 +16,17 @@ from stories.models import Attempt, EndReason, Run, Story
 
 LEFT_BEHIND = timedelta(seconds=20)
 REPUBLISH = timedelta(seconds=60)
+OVERDUE = timedelta(seconds=60)
 BATCH = 1000
 
 
-def expire_leases() -> list[Story]:
-    """Ends the stories whose worker is gone: with their text, or, if no call was made, back to the queue."""
-    expired = Story.objects.filter(state=Story.State.WRITING, lease_until__lt=timezone.now())
+def expire_leases(*, overdue: timedelta = timedelta()) -> list[Story]:
+    """Ends the stories whose worker is gone: with their text, or, if no call was made, back to the queue.
+
+    `overdue`: for how long their leases must have run out. After a time in which nobody could renew one
+    (`heartbeats.beat_steadily`) that is `OVERDUE`, so that those who live still write down what they hold.
+    """
+    expired = Story.objects.filter(state=Story.State.WRITING, lease_until__lt=timezone.now() - overdue)
     return [story for story in expired.select_related("run")[:BATCH] if _expire(story)]
 
 

@@ -1,5 +1,7 @@
 """Celery's way in: load by key, call the domain, return (floor 6). A message is a hint, the row decides."""
 
+from datetime import timedelta
+
 from celery import shared_task
 
 from stories import batching, counters, filling, heartbeats, sweeping, writing
@@ -41,8 +43,8 @@ def check_new_stories() -> None:
 @shared_task
 def sweep() -> None:
     """Every ten seconds, sent by beat: ends what was lost and hands out what was left behind."""
-    heartbeats.beat("beat")
-    sweeping.expire_leases()
+    steady = heartbeats.beat_steadily("beat")
+    sweeping.expire_leases(overdue=timedelta() if steady else sweeping.OVERDUE)
     sweeping.cancel_orphans()
     for story in sweeping.left_behind():
         if not publish_story(story):

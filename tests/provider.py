@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -115,6 +115,8 @@ class Provider:
     answer_after: float = 0.0
     hold_after: int | None = None
     models: set[str] | None = None
+    alter: Callable[[Call, dict[str, Any]], Any] | None = None
+    """What becomes of each event of a stream and of each whole answer: another object, or bytes as they are."""
     flagged: set[str] | None = field(
         default_factory=set
     )  # words moderation flags; None: there is no such page
@@ -157,7 +159,7 @@ class Provider:
         self.well()
         self._round += 1
         fresh = Provider()
-        switches = ("text", "pieces", "delay", "answer_after", "hold_after", "models", "flagged")
+        switches = ("text", "pieces", "delay", "answer_after", "hold_after", "models", "flagged", "alter")
         for name in (*switches, "calls", "jobs", "batches"):
             setattr(self, name, getattr(fresh, name))
 
@@ -303,7 +305,13 @@ class Provider:
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
         choice |= {"message": {"role": "assistant", "content": self.text}} if chat else {"text": self.text}
         body = _frame(call, "chat.completion" if chat else "text_completion")
-        return JSONResponse(body | {"choices": [choice], "usage": usage(call.body, self.text)})
+        whole = self._altered(call, body | {"choices": [choice], "usage": usage(call.body, self.text)})
+        return Response(
+            whole if isinstance(whole, bytes) else json.dumps(whole), media_type="application/json"
+        )
+
+    def _altered(self, call: Call, event: dict[str, Any]) -> Any:
+        return self.alter(call, event) if self.alter else event
 
     async def _events(
         self, request: Request, call: Call, plan: Plan | None, finish: str
@@ -312,23 +320,34 @@ class Provider:
         fault, after = (plan.fault, plan.options.get("after", 2)) if plan else (None, -1)
         try:
             if call.path == CHAT:
-                yield _event(frame, call, {"role": "assistant", "content": ""})
+                yield self._event(frame, call, {"role": "assistant", "content": ""})
             for number, piece in enumerate(self.pieces or split(self.text)):
                 if number == after and fault in BROKEN:
                     async for line in self._break(request, fault):
                         yield line
                     return
                 await self._pause(request, number)
-                yield _event(frame, call, {"content": piece})
+                yield self._event(frame, call, {"content": piece})
                 call.pieces += 1
             if fault != Fault.NO_FINISH:
-                yield _event(frame, call, {}, finish=finish)
+                yield self._event(frame, call, {}, finish=finish)
                 total = usage(call.body, "".join(self.pieces or [self.text]))
-                yield _line(frame | {"choices": [], "usage": total})
+                yield self._line(call, frame | {"choices": [], "usage": total})
                 yield b"data: [DONE]\n\n"
         except (asyncio.CancelledError, GeneratorExit):
             call.closed_early_at = time.monotonic()
             raise
+
+    def _event(
+        self, frame: dict[str, Any], call: Call, delta: dict[str, str], *, finish: str | None = None
+    ) -> bytes:
+        choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
+        choice |= {"delta": delta} if call.path == CHAT else {"text": delta.get("content", "")}
+        return self._line(call, frame | {"choices": [choice], "usage": None})
+
+    def _line(self, call: Call, event: dict[str, Any]) -> bytes:
+        altered = self._altered(call, event)
+        return b"data: " + altered + b"\n\n" if isinstance(altered, bytes) else _line(altered)
 
     async def _break(self, request: Request, fault: Fault | None) -> AsyncIterator[bytes]:
         if fault == Fault.GARBAGE:
@@ -407,12 +426,6 @@ def _frame(call: Call, kind: str) -> dict[str, Any]:
     return {"id": "chatcmpl-1", "object": kind, "created": int(time.time()), "model": call.body.get("model")}
 
 
-def _event(frame: dict[str, Any], call: Call, delta: dict[str, str], *, finish: str | None = None) -> bytes:
-    choice: dict[str, Any] = {"index": 0, "finish_reason": finish}
-    choice |= {"delta": delta} if call.path == CHAT else {"text": delta.get("content", "")}
-    return _line(frame | {"choices": [choice], "usage": None})
-
-
-def _line(event: dict[str, Any]) -> bytes:
+def _line(event: Any) -> bytes:
     # ASCII escapes: a lone surrogate of a split pair passes as \ud83d, as some providers send it.
     return b"data: " + json.dumps(event).encode() + b"\n\n"

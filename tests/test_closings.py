@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -173,7 +174,7 @@ def test_connections_are_kept_for_less_time_than_any_server_keeps_them() -> None
 def test_a_readers_story_is_one_billed_call_and_counts_as_spent(settings: Any, how: Close, at: At) -> None:
     with Wire(how, at=at) as wire:
         point_at(settings, wire.base_url)
-        model = make_serving_model(input_price=1, output_price=2)
+        model = make_serving_model(input_price=Decimal(1), output_price=Decimal(2))
         story = make_story(state=Story.State.QUEUED, language_model=model)
         for _ in range(3):  # its message, delivered again and again
             writing.write(Story.objects.get(pk=story.pk))
@@ -191,7 +192,7 @@ def test_a_readers_story_is_one_billed_call_and_counts_as_spent(settings: Any, h
 def test_a_story_of_a_run_is_one_billed_call_and_counts_as_spent(settings: Any, how: Close) -> None:
     with Wire(how, at=At.REQUEST) as wire:
         point_at(settings, wire.base_url)
-        run = make_run(language_model=make_model(input_price=1, output_price=2))
+        run = make_run(language_model=make_model(input_price=Decimal(1), output_price=Decimal(2)))
         story = make_story(state=Story.State.QUEUED, run=run)
         for _ in range(3):
             assert not fill(

@@ -54,12 +54,11 @@ def read_text(value: Any) -> str:
 
 def _read_part(part: Any) -> str:
     """A part of another kind (thinking, an image) is no text of the story."""
-    if isinstance(part, str):
-        return part
-    text = part.get("text") if isinstance(part, dict) and part.get("type", "text") == "text" else ""
-    if not isinstance(text, str):
+    if isinstance(part, dict):
+        part = part.get("text") if part.get("type", "text") == "text" else ""
+    if not isinstance(part, str):
         raise OutcomeUnknown(UNREADABLE)
-    return text
+    return part
 
 
 def read_json(data: bytes | str) -> Any:

@@ -121,7 +121,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # One writer at a time: take its lock when a transaction begins, wait for it, and let readers go on.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": 20,
+        "timeout": positive("SQLITE_TIMEOUT", 10),  # seconds; who would wait for longer is told so
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
     # Opening one costs milliseconds, and who closes the last one writes the whole log back to the file.

@@ -1,5 +1,6 @@
-"""What the readers' pages share: the reader behind a request, and the stories they may touch."""
+"""What the readers' pages share: the reader behind a request, the stories they may touch, a page that failed."""
 
+import sys
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -7,8 +8,10 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
+from django.template.loader import render_to_string
 
 from stories import readers
+from stories.connections import AWAY
 from stories.models import Story
 from stories.readers import Reader
 
@@ -63,3 +66,13 @@ def remember(response: Answer, reader: Reader) -> Answer:
             secure=settings.SESSION_COOKIE_SECURE,
         )
     return response
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    """Every page's last resort: 503 with what to do while the database is away, else 500.
+
+    Rendered without the request: who asks would be another look into the database.
+    """
+    if isinstance(sys.exc_info()[1], AWAY):
+        return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "10"})
+    return HttpResponse(render_to_string("500.html"), status=500)

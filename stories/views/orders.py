@@ -1,20 +1,25 @@
 """A reader has a story written: asks, stops, goes on, writes again."""
 
+import logging
 from typing import Any
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
 from stories import asking
 from stories.combos import AXES
+from stories.connections import AWAY
 from stories.errors import QuotaUsedUp, StoryError, Unsuitable
 from stories.forms import AskForm, surprise
 from stories.tasks import publish_story
 from stories.views.common import controllable, reader_of, remember, with_key
 from stories.writing.stopping import request_stop
+
+logger = logging.getLogger(__name__)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -32,6 +37,10 @@ def new(request: HttpRequest) -> HttpResponse:
     except StoryError as error:
         form.add_error(None, str(error))
         return _show_form(request, form, status=_status_of(error))
+    except AWAY:
+        logger.exception("an order could not be written")
+        form.add_error(None, _("现在太忙了，这一篇没有排上：配料都还在，请过一会儿再点一次。"))
+        return _show_form(request, form, status=503)
     publish_story(story)
     return remember(redirect(story), reader)
 

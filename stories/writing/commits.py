@@ -1,7 +1,9 @@
 """The group commit: all changed stories of a process in one transaction (floor 3).
 
 Rows are taken in key order; each update matches id, state, fence and length, so that a story which is no
-longer ours is never touched. If the group fails, it is done story by story, so that none spoils the rest.
+longer ours is never touched. If the group fails, it is done story by story, so that none spoils the rest: a
+database that is locked, full or away is waited for, however long; a story that cannot be stored although the
+database is there ends after a few tries, with the text it has.
 """
 
 import logging
@@ -10,17 +12,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
-from django.db import Error as DatabaseProblem
 from django.db import connection, transaction
 from django.utils import timezone
 
 from stories import claims, ledger
-from stories.models import Attempt, Story
+from stories.connections import AWAY
+from stories.models import Attempt, EndReason, Story
 from stories.writing import rows
 from stories.writing.pens import Ending, Pen, Slice
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
+MOST_MISSES = 3
+NOT_STORED = "这一篇没能存下来：已存的文字都在，其余的丢了。"
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,19 @@ def commit(slices: Sequence[Slice]) -> list[Committed]:
     batch = sorted(slices, key=lambda part: part.pen.story.pk)
     try:
         return _commit_together(batch)
-    except DatabaseProblem as error:
-        if not connection.is_usable():
+    except AWAY as error:
+        logger.warning("%s stories wait for the database: %s", len(batch), error)
+        if not _waits_for_one_row(error):
             connection.close()
+            return []
+    except Exception as error:
         logger.warning("group commit of %s stories failed, one by one: %s", len(batch), error)
     return [done for part in batch for done in _commit_alone(part)]
+
+
+def _waits_for_one_row(error: Exception) -> bool:
+    """PostgreSQL locks rows: the others can be written. SQLite has one lock for all."""
+    return type(error.__cause__).__name__ == "LockNotAvailable" and connection.is_usable()
 
 
 def _commit_together(batch: Sequence[Slice]) -> list[Committed]:
@@ -56,9 +68,28 @@ def _commit_together(batch: Sequence[Slice]) -> list[Committed]:
 def _commit_alone(part: Slice) -> list[Committed]:
     try:
         return _commit_together([part])
-    except DatabaseProblem as error:
+    except AWAY as error:
         logger.warning("story %s waits for the next commit: %s", part.pen.story.pk, error)
         return []
+    except Exception:
+        part.pen.misses += 1
+        logger.exception("story %s could not be stored, try %s", part.pen.story.pk, part.pen.misses)
+    if part.pen.misses < MOST_MISSES:
+        return []
+    _give_up(part.pen)
+    return [Committed(part, len(part.pen.story.text), "", lost=True)]
+
+
+def _give_up(pen: Pen) -> None:
+    """Ends a story that cannot be stored, with the text that its row holds; its call was made, so it is paid."""
+    reason = EndReason.CUT if pen.story.text else EndReason.UNKNOWN
+    try:
+        with transaction.atomic():
+            claims.end(pen.story, reason=reason, error=NOT_STORED, length=len(pen.story.text))
+            ledger.settle(pen.attempt, state=Attempt.State.UNKNOWN, error=NOT_STORED)
+    except Exception:
+        # Its lease runs out, and the sweeper does the same.
+        logger.exception("story %s could not be ended either", pen.story.pk)
 
 
 def _bound_lock_waits() -> None:

@@ -45,6 +45,7 @@ RENEWAL = 5.0  # seconds between renewals of the leases
 DEADLINE = 600.0  # seconds that one call may take
 STREAMS = 1000  # connections to one endpoint
 TURN_SECONDS = 8.0  # that a reader's story waits for its turn; longer, and it goes back to the queue
+LONGEST_WAIT = 60.0  # until a refused story is asked for again, whatever the provider says: a reader waits
 MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
@@ -215,14 +216,17 @@ class Desk:
                 pen.done.set()
 
     def _lose(self, pen: Pen) -> None:
-        logger.warning("story %s was taken from this worker; its call is closed", pen.story.pk)
+        logger.warning("story %s is no longer this worker's; its call is closed", pen.story.pk)
         pen.lost = True
         self._pens.pop(pen).cancel()
+        self._hints.put(changed(pen.story.pk))
         self._loop.create_task(self._settle_lost(pen))
 
     async def _settle_lost(self, pen: Pen) -> None:
         try:
             await self._in_database(commits.settle_lost, pen)
+        except DatabaseProblem as error:
+            logger.warning("the call of story %s is left to the sweeper: %s", pen.story.pk, error)
         finally:
             pen.done.set()
 
@@ -271,16 +275,9 @@ def _finished(pen: Pen) -> Ending:
 
 def _failed(pen: Pen, error: Exception) -> Ending:
     """What an error means for the story; a cut after text is kept as text."""
-    sentence = str(error) if isinstance(error, llm.LLMError) else "模型服务写得太久，已停止等待。"
+    sentence = str(error) if isinstance(error, llm.LLMError) else _sentence_of(error)
     if isinstance(error, llm.TryAgainLater):
-        wait = 5.0 if error.retry_after is None else error.retry_after
-        return Ending(
-            EndReason.REFUSED,
-            sentence,
-            Attempt.State.REFUSED,
-            retry_in=wait,
-            use_up_try=error.status != TOO_MANY,
-        )
+        return _refused_for_now(error)
     if isinstance(error, llm.OutOfMoney):
         return Ending(EndReason.QUOTA, sentence, Attempt.State.REFUSED)
     if isinstance(error, llm.Refused):
@@ -288,3 +285,22 @@ def _failed(pen: Pen, error: Exception) -> Ending:
     if pen.has_text:
         return Ending(EndReason.CUT, sentence, Attempt.State.INTERRUPTED)
     return Ending(EndReason.UNKNOWN, sentence, Attempt.State.UNKNOWN)
+
+
+def _refused_for_now(error: llm.TryAgainLater) -> Ending:
+    """A 429 uses up no try, unless the provider would have us wait for longer than any reader does."""
+    asked = 5.0 if error.retry_after is None else error.retry_after
+    return Ending(
+        EndReason.REFUSED,
+        str(error),
+        Attempt.State.REFUSED,
+        retry_in=min(asked, LONGEST_WAIT),
+        use_up_try=error.status != TOO_MANY or asked > LONGEST_WAIT,
+    )
+
+
+def _sentence_of(error: Exception) -> str:
+    """What a person reads of an error that is not the provider's."""
+    if isinstance(error, TimeoutError):
+        return "模型服务写得太久，已停止等待。"
+    return "本站内部出错，没有再写下去；原因在日志里。"

@@ -36,6 +36,8 @@ class Pen:
     completion_tokens: int | None = None
     rates: Rates = NOTHING
     error: LLMError | None = None
+    misses: int = 0
+    """How often what arrived could not be stored, though the database was there."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
@@ -60,13 +62,16 @@ class Pen:
         self.slice += self.gatherer.take()
         self.rates = self.rates if piece.rates == NOTHING else piece.rates
         self.finish_reason = piece.finish_reason or self.finish_reason
-        self.prompt_tokens = piece.prompt_tokens or self.prompt_tokens
-        self.completion_tokens = piece.completion_tokens or self.completion_tokens
+        self.prompt_tokens = self.prompt_tokens if piece.prompt_tokens is None else piece.prompt_tokens
+        if piece.completion_tokens is not None:
+            self.completion_tokens = piece.completion_tokens
 
     def finish(self) -> None:
         """Nothing more will come: what waited in the gatherer goes the way of all text."""
         self.gatherer.finish()
         self.slice += self.gatherer.take()
+        if not self.completion_tokens and self.has_text:
+            self.completion_tokens = None  # a text of no tokens was not counted
 
 
 @dataclass(frozen=True)

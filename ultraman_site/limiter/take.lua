@@ -7,7 +7,7 @@ local MINUTE, KEEP_MS = 60000000, 3600000
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local urgent, tokens = ARGV[1] == '1', tonumber(ARGV[2])
-local kept = redis.call('HMGET', KEYS[1], 'rate', 'next', 'held', 'tpm', 'used_until', 'granted')
+local kept = redis.call('HMGET', KEYS[1], 'rate', 'next', urgent and 'held_urgent' or 'held', 'tpm', 'used_until', 'granted')
 local rate = tonumber(kept[1]) or tonumber(ARGV[3])
 local next_slot = math.max(tonumber(kept[2]) or 0, now - CATCH_UP)
 local held = tonumber(kept[3]) or 0

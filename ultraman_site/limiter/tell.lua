@@ -3,6 +3,7 @@
 -- 9 tokens granted when it was taken 10 first rate
 -- Returns the rate, calls a second, as text.
 local SHARE, CUT, FLOOR, MOST = 0.99, 0.8, 0.02, 1000
+local HOLD_URGENT = 60000000
 local MINUTE, KEEP_MS, CAREFUL = 60000000, 3600000, 300000
 
 local time = redis.call('TIME')
@@ -10,11 +11,12 @@ local now = time[1] * 1000000 + time[2]
 local limited, retry_after = ARGV[1] == '1', tonumber(ARGV[2])
 local rpm, left, tpm, tokens_left = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local taken_at, waited, granted_then = tonumber(ARGV[7]), ARGV[8] == '1', tonumber(ARGV[9])
-local names = {'rate', 'next', 'held', 'told', 'ceiling', 'cut_at', 'granted', 'used_until'}
+local names = {'rate', 'next', 'held', 'told', 'ceiling', 'cut_at', 'granted', 'used_until', 'held_urgent'}
 local kept = redis.call('HMGET', KEYS[1], unpack(names))
 local rate = tonumber(kept[1]) or tonumber(ARGV[10])
 local next_slot, held = math.max(tonumber(kept[2]) or 0, now), tonumber(kept[3]) or 0
 local told, ceiling, cut_at = tonumber(kept[4]), tonumber(kept[5]), tonumber(kept[6]) or 0
+local held_urgent = tonumber(kept[9]) or 0
 local granted, used_until = tonumber(kept[7]) or 0, math.max(tonumber(kept[8]) or 0, now)
 
 local new = rpm > 0 and rpm / 60 * SHARE or told
@@ -31,6 +33,8 @@ if limited then
   end
   if retry_after >= 0 then
     held = math.max(held, now + retry_after)
+    -- A reader looks every minute whether it is still so: one long hold would keep all of them waiting.
+    held_urgent = math.max(held_urgent, now + math.min(retry_after, HOLD_URGENT))
   else
     next_slot = math.max(next_slot, now + CAREFUL)
   end
@@ -46,7 +50,7 @@ if left == 0 and not limited then
   next_slot = math.max(next_slot, now + 1000000 / rate)
 end
 local values = {'rate', tostring(rate), 'next', string.format('%.0f', next_slot),
-  'held', string.format('%.0f', held), 'cut_at', string.format('%.0f', cut_at)}
+  'held', string.format('%.0f', held), 'held_urgent', string.format('%.0f', held_urgent), 'cut_at', string.format('%.0f', cut_at)}
 local function keep(name, value)
   values[#values + 1], values[#values + 2] = name, tostring(value)
 end

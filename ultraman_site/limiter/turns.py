@@ -25,6 +25,7 @@ REDIS_TIMEOUT = 1.0
 CONNECTIONS = 4
 REDIS_REST = 5.0  # seconds without asking a Redis that did not answer
 LONGEST_HOLD = 600.0
+LONGEST_URGENT_HOLD = 60.0  # as in tell.lua
 NEAR = 0.985  # of a named limit: the scripts keep 0.99 of it
 MICRO = 1_000_000
 SCRIPTS = Path(__file__).parent
@@ -58,6 +59,7 @@ class Pace:
     told: int | None = None  # requests a minute, as the provider named it last
     free_at: float = 0.0  # for turns without Redis, time.monotonic()
     held_until: float = 0.0
+    held_urgent_until: float = 0.0
 
 
 _silent_until = 0.0
@@ -129,16 +131,16 @@ def _ask_until(pace: Pace, tokens: int, deadline: float, *, urgent: bool) -> tup
 def _ask(pace: Pace, tokens: int, *, urgent: bool) -> tuple[Turn | None, float]:
     reply = _run(0, pace, [int(urgent), tokens, FIRST_RATE])
     if reply is None:
-        return _alone(pace)
+        return _alone(pace, urgent=urgent)
     if not reply[0]:
         return None, reply[1] / MICRO
     return Turn(pace, taken_at=reply[2], waited=bool(reply[3]), granted=reply[4]), reply[1] / MICRO
 
 
-def _alone(pace: Pace) -> tuple[Turn | None, float]:
+def _alone(pace: Pace, *, urgent: bool) -> tuple[Turn | None, float]:
     """A slot by this process's own clock."""
     now = time.monotonic()
-    mine = max(now, pace.free_at, pace.held_until)
+    mine = max(now, pace.free_at, pace.held_urgent_until if urgent else pace.held_until)
     if mine - now > 1 / (pace.rate * ALONE_SHARE) + 1:
         return None, mine - now
     pace.free_at = mine + 1 / (pace.rate * ALONE_SHARE)
@@ -152,7 +154,9 @@ def tell(
     pace = turn.pace
     hold = None if retry_after is None else min(retry_after, LONGEST_HOLD)
     if limited:
-        pace.held_until = max(pace.held_until, time.monotonic() + (1.0 if hold is None else hold))
+        now, seconds = time.monotonic(), 1.0 if hold is None else hold
+        pace.held_until = max(pace.held_until, now + seconds)
+        pace.held_urgent_until = max(pace.held_urgent_until, now + min(seconds, LONGEST_URGENT_HOLD))
     if turn.taken_at is None or (not limited and _is_known(turn, rates)):
         return
     reply = _run(
