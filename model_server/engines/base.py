@@ -157,12 +157,14 @@ class Stopping(Exception):
 class Trained:
     """What a training leaves behind besides its file: sentences worth telling in the job's events.
 
-    `tokens` is what it was trained on in all, `path` where the model is; None: as the order says.
+    `tokens` is what it was trained on in all, `path` where the model is; None: as the order says. `frequencies` is the
+    loss of who knows only how often each token occurs in the lines; None where losses are not of tokens.
     """
 
     notes: list[str] = field(default_factory=list)
     tokens: int | None = None
     path: str | None = None
+    frequencies: float | None = None
 
 
 class Trainer(Protocol):

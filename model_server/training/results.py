@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..engines.base import Step
@@ -31,6 +32,11 @@ class Chronicle:
         every = -(-step.total // MOST_METRICS_EVENTS)
         if step.number % every == 0 or step.number in (1, step.total) or step.valid_loss is not None:
             self._store.add_event(self._job, _sentence(step), data=_data(step), step=step.number)
+
+    @property
+    def steps(self) -> Sequence[Step]:
+        """All steps so far."""
+        return self._steps
 
     def write(self, path: Path) -> int:
         """Writes the results CSV (blank where nothing was measured); returns its size in bytes."""

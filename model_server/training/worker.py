@@ -23,6 +23,7 @@ from ..engines.lora.bases import ENGINE as LORA
 from ..engines.lora.bases import base_of
 from ..engines.trainers import trainer_for
 from ..store import ACTIVE, Store, new_id, remove_model
+from . import curve
 from .data import LEAST_LINES, BadFile, count_tokens, read_examples
 from .results import Chronicle
 
@@ -132,6 +133,7 @@ class Worker:
         trained = train(order, self._step)
         for note in trained.notes:
             self._say(note)
+        self._warn(order, trained)
         self._finish(job, order, engine=engine, trained=trained)
 
     def _step(self, step: Step) -> None:
@@ -153,8 +155,17 @@ class Worker:
         elif not self._store.change_job(self._task.job, fence=self._task.fence, **values):
             raise Gone
 
-    def _say(self, message: str) -> None:
-        self._store.add_event(self._task.job, message)
+    def _say(self, message: str, *, level: str = "info") -> None:
+        self._store.add_event(self._task.job, message, level=level)
+
+    def _warn(self, order: TrainOrder, trained: Trained) -> None:
+        """Says so if the losses show that nothing was learnt; the model is kept all the same."""
+        multiplier = order.learning_rate_multiplier
+        sentence = curve.warning(
+            self._chronicle.steps, multiplier=multiplier, frequencies=trained.frequencies
+        )
+        if sentence:
+            self._say(sentence, level="warn")
 
     def _keep_checkpoint(self, job: dict[str, Any], step: int, path: str) -> None:
         """A state that can be used as a model from now on; the last three of a job are kept."""

@@ -130,3 +130,24 @@ def test_lines_that_cannot_be_learnt_fail_the_job_in_words(
     assert failed.error
     assert sentence in failed.error.message
     assert failed.error.code == "invalid_training_file"
+
+
+def warnings(client: OpenAI, tuned: Tuned) -> list[str]:
+    events = client.fine_tuning.jobs.list_events(tuned.job.id, limit=100)
+    return [event.message for event in events if event.level == "warn"]
+
+
+def test_a_job_that_learns_nothing_says_so(client: OpenAI, first: Tuned) -> None:
+    stood_still = train(client, chat_lines(12), method=supervised(n_epochs=2, learning_rate_multiplier=1e-6))
+    (said,) = warnings(client, stood_still)
+    assert said.startswith("This job learnt nothing: the training loss went from ")
+    assert "(this was 1e-06: a larger one if the loss stood still" in said
+    assert warnings(client, first) == []
+
+
+def test_a_job_that_stays_at_the_frequencies_of_tokens_says_so(client: OpenAI) -> None:
+    """Steps far too large throw a random model about; what is left to it is which tokens there are."""
+    thrown = train(client, chat_lines(12), method=supervised(n_epochs=6, learning_rate_multiplier=100))
+    (said,) = warnings(client, thrown)
+    assert said.startswith(("This job learnt only how often each token occurs", "This job learnt nothing"))
+    assert "smaller" in said

@@ -66,7 +66,8 @@ class Learning:
         self._note("begin", step=start, total=self._total, notes=self._notes() if not start else [])
         for number in range(start + 1, self._total + 1):
             self._step(number)
-        self._note("done", tokens=tokens, path=f"step-{self._total}")
+        frequencies = self._lesson.frequencies(self._training)
+        self._note("done", tokens=tokens, path=f"step-{self._total}", frequencies=frequencies)
 
     # making ready
 

@@ -6,7 +6,9 @@ parts of a batch, and the devices that share it, add up to the same gradient as 
 
 from __future__ import annotations
 
+import math
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,6 +73,10 @@ class Lesson(Protocol):
         """What the summed loss of a batch is divided by."""
         ...
 
+    def frequencies(self, lines: Sequence[Any]) -> float | None:
+        """The mean loss of who knows only how often each token occurs in them; None if no tokens are guessed."""
+        ...
+
     def split(self, batch: Sequence[Any]) -> Iterator[list[Any]]:
         """Parts of a batch, each small enough for the memory."""
         ...
@@ -101,6 +107,12 @@ class Texts:
     def weight(self, batch: Sequence[Encoded]) -> float:
         """The completions' tokens."""
         return float(sum(len(one.completion) for one in batch))
+
+    def frequencies(self, lines: Sequence[Encoded]) -> float:
+        """The entropy of the completions' tokens, in nats."""
+        counts = Counter(token for one in lines for token in one.completion)
+        total = counts.total()
+        return -sum(count / total * math.log(count / total) for count in counts.values())
 
     def split(self, batch: Sequence[Encoded]) -> Iterator[list[Encoded]]:
         """Lines of like length together: the less padding, the faster."""
@@ -161,6 +173,9 @@ class Preferences:
     def weight(self, batch: Sequence[Pair]) -> float:
         """The pairs."""
         return float(len(batch))
+
+    def frequencies(self, lines: Sequence[Pair]) -> None:
+        """A preference has no tokens to guess."""
 
     def split(self, batch: Sequence[Pair]) -> Iterator[list[Pair]]:
         """Pairs of like length together."""

@@ -173,7 +173,7 @@ class _Telling:
                 self.fault = TrainingFault(line["message"], code=line["code"])
             case "done":
                 path = f"{self._order.target.name}/{line['path']}"
-                self.trained = Trained(tokens=line["tokens"], path=path)
+                self.trained = Trained(tokens=line["tokens"], path=path, frequencies=line["frequencies"])
 
     def _begin(self, line: Line) -> None:
         for sentence in line["notes"]:
