@@ -29,11 +29,23 @@ def forget_old_days() -> int:
 
 
 def name_address(raw: str) -> str:
-    """The name an address is counted under; one IPv6 line is a /64, whatever its lower half says."""
+    """The name an address is counted under."""
+    line = _line(raw)
+    if line is None:
+        return f"address:{raw[:60]}"
+    return f"address:{line if line.version == 6 else line.network_address}"
+
+
+def line_of(raw: str) -> str | None:
+    """The first address of somebody's line; None if it is no address."""
+    line = _line(raw)
+    return str(line.network_address) if line else None
+
+
+def _line(raw: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
+    """One IPv6 line is a /64, whatever its lower half says."""
     try:
         address = ipaddress.ip_address(raw)
     except ValueError:
-        return f"address:{raw[:60]}"
-    if address.version == 6:
-        return f"address:{ipaddress.ip_network((address, 64), strict=False)}"
-    return f"address:{address}"
+        return None
+    return ipaddress.ip_network((address, 64 if address.version == 6 else 32), strict=False)

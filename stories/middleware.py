@@ -4,7 +4,13 @@ from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
 
+from stories import counters
 from stories.readers import COOKIE, Reader, read_key
+
+
+def line_of(request: HttpRequest) -> str | None:
+    """The address that wrong passwords are counted under, as quotas count it: an IPv6 line is one."""
+    return counters.line_of(request.META.get("REMOTE_ADDR", ""))
 
 
 class ReaderMiddleware:

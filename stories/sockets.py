@@ -14,6 +14,8 @@ import redis.asyncio
 from django.conf import settings
 from redis.exceptions import RedisError
 
+from stories import counters
+
 logger = logging.getLogger(__name__)
 PATIENCE = 1.0  # seconds that a viewer waits for being counted
 COUNTS_FOR = 60  # seconds; a living socket is admitted anew before that
@@ -64,7 +66,7 @@ async def dismiss(address: str, socket: str) -> None:
 
 
 def _name(address: str) -> str:
-    return f"sockets:{address}"
+    return f"sockets:{counters.name_address(address)}"
 
 
 def _redis() -> redis.asyncio.Redis:

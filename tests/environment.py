@@ -17,6 +17,7 @@ OURS = [
     "SECRET_KEY",
     "DEBUG",
     "ALLOWED_HOSTS",
+    "TRUSTED_PROXIES",
     "DATA_DIR",
     "DATABASE_URL",
     "SQLITE_TIMEOUT",

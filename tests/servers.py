@@ -164,5 +164,5 @@ def start_web(port: int, *, log: Path, env: Mapping[str, str]) -> Child:
     """The site under uvicorn, as `make run` starts it."""
     command = ["-m", "uvicorn", "ultraman_site.asgi:application", "--port", str(port), "--lifespan", "off"]
     sockets = ["--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--ws-max-size", "65536"]
-    child = python(*command, *sockets, log=log, env=env)
-    return child.wait_until(lambda: answers(f"http://127.0.0.1:{port}/health/live"))
+    child = python(*command, *sockets, "--no-proxy-headers", log=log, env=env)
+    return child.wait_until(lambda: listens(port))

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 
 from ultraman_site.environment import BASE_DIR, load
 from ultraman_site.llm_settings import Endpoint, read_endpoints
+from ultraman_site.proxies import read_networks
 
 __all__ = ["BASE_DIR", "NONCE", "Endpoint"]
 
@@ -46,6 +47,8 @@ SECRET_KEY = env.str("SECRET_KEY", default="")
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is not set: start the site with `make run`, or set it in .env.")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+# The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; what they say is judged in proxies.py alone.
+TRUSTED_PROXIES = read_networks(env.str("TRUSTED_PROXIES", default=""))
 CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if host != "*"]
 DATA_DIR = Path(BASE_DIR / env.str("DATA_DIR", default="var"))
 MEDIA_ROOT = DATA_DIR / "files"
@@ -92,6 +95,7 @@ AUTH_PASSWORD_VALIDATORS = [
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_CLIENT_IP_CALLABLE = "stories.middleware.line_of"  # whatever else is installed, ours is the address
 AXES_LOCKOUT_TEMPLATE = "lockout.html"
 LOGIN_REDIRECT_URL = "/"
 LOGOUT_REDIRECT_URL = "/"
@@ -208,7 +212,6 @@ SECURE = not DEBUG and not set(ALLOWED_HOSTS) <= {"127.0.0.1", "localhost", "[::
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = SECURE
 SECURE_HSTS_SECONDS = 31_536_000 if SECURE else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = SECURE
-SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if SECURE else None
 
 
 def is_news(record: logging.LogRecord) -> bool:

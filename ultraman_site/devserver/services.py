@@ -60,6 +60,7 @@ def _web(plan: Plan) -> tuple[str, ...]:
     return python(
         *("-m", "uvicorn", "ultraman_site.asgi:application", "--host", HOST, "--port", str(plan.port)),
         *sockets,
+        "--no-proxy-headers",  # uvicorn believes loopback; ultraman_site/proxies.py decides
         *(
             "--lifespan",
             "off",
