@@ -22,6 +22,7 @@ FLOORS: list[tuple[int, str]] = [
     (1, "ultraman_site.answers ultraman_site.llm_errors ultraman_site.redaction ultraman_site.proxies"),
     (1, "ultraman_site.limiter ultraman_site.limiter.*"),
     (8, "manage ultraman_site ultraman_site.celery ultraman_site.asgi ultraman_site.wsgi ultraman_site.urls"),
+    (8, "ultraman_site.handshake ultraman_site.bodies"),
     (8, "ultraman_site.devserver ultraman_site.devserver.*"),
     (2, "stories stories.models stories.models.* stories.errors stories.combos stories.money"),
     (7, "*.apps *.admin *.admin.* *.views *.views.* *.forms *.urls *.routing *.consumers *.middleware"),

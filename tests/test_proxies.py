@@ -16,7 +16,7 @@ from websockets.sync.client import connect
 
 from stories.models import ReaderDay
 from tests.environment import free_port
-from tests.factories import make_approved_story, make_person, make_serving_model, make_story, make_template
+from tests.factories import make_person, make_serving_model, make_story, make_template
 from tests.servers import start_web
 from tests.sites import Web, child_environment
 from tests.sockets import Viewer
@@ -35,7 +35,10 @@ def web_behind(
     started = []
 
     def start(proxies: str, **more: str) -> Web:
-        port, env = free_port(), child_environment(base_url=provider.base_url, TRUSTED_PROXIES=proxies, **more)
+        port, env = (
+            free_port(),
+            child_environment(base_url=provider.base_url, TRUSTED_PROXIES=proxies, **more),
+        )
         started.append(start_web(port, log=tmp_path / f"web-{port}.log", env=env))
         return Web(f"http://127.0.0.1:{port}", started[-1], env)
 
@@ -242,9 +245,13 @@ def test_a_peer_of_a_double_stack_is_its_ipv4_address():
     assert judged(None)["client"] is None
 
 
-@pytest.mark.parametrize("value", ["*", "proxy.example", "10.0.0.1/8", "127.0.0.1:80", "10.0.0.0/33", "x" * 50])
+@pytest.mark.parametrize(
+    "value", ["*", "proxy.example", "10.0.0.1/8", "127.0.0.1:80", "10.0.0.0/33", "x" * 50]
+)
 def test_what_is_no_address_is_refused_with_a_sentence(value):
-    with pytest.raises(ImproperlyConfigured, match="^TRUSTED_PROXIES must be IP addresses or networks such as"):
+    with pytest.raises(
+        ImproperlyConfigured, match=r"^TRUSTED_PROXIES must be IP addresses or networks such as"
+    ):
         read_networks(f"127.0.0.1, {value}")
 
 

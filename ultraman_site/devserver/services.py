@@ -21,6 +21,11 @@ WORKER = (
     "--without-mingle",
     "--without-heartbeat",
 )
+# What the site leans on in uvicorn. Of its own accord it believes what any peer on loopback claims to be.
+EDGE = (
+    *("--ws", "ultraman_site.handshake:AnsweringProtocol", "--ws-per-message-deflate", "false"),
+    *("--ws-max-size", "65536", "--no-proxy-headers"),
+)
 
 
 @dataclass(frozen=True)
@@ -56,11 +61,9 @@ def site(plan: Plan) -> list[Service]:
 
 
 def _web(plan: Plan) -> tuple[str, ...]:
-    sockets = ("--ws", "websockets-sansio", "--ws-per-message-deflate", "false", "--ws-max-size", "65536")
     return python(
         *("-m", "uvicorn", "ultraman_site.asgi:application", "--host", HOST, "--port", str(plan.port)),
-        *sockets,
-        "--no-proxy-headers",  # uvicorn believes loopback; ultraman_site/proxies.py decides
+        *EDGE,
         *(
             "--lifespan",
             "off",
