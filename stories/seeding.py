@@ -8,9 +8,10 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
 from django.db import transaction
 from django.db.models import Q
+from django.dispatch import Signal
 from django.utils import timezone
 
-from stories.models import Heartbeat, Ingredient, LanguageModel, Story, Template
+from stories.models import BatchOrder, Heartbeat, Ingredient, LanguageModel, Story, Template
 
 INGREDIENTS = {
     Ingredient.Axis.DYNASTY: ("唐", "宋", "元", "明", "清", "汉", "魏", "晋", "南北朝", "秦", "五代", "隋"),
@@ -46,6 +47,10 @@ EDITORS_MAY = (
 )
 TRAINERS_MAY = ("promote_languagemodel", "change_languagemodel")
 DEMO_LOGINS = {"editor": EDITORS, "trainer": TRAINERS, "reader": None}
+
+
+taken_over = Signal()
+"""Sent by `take_over`, for those whose leases lie on a higher floor."""
 
 
 def seed_ingredients() -> None:
@@ -109,7 +114,11 @@ def forget_last_start() -> None:
 def take_over() -> None:
     """No process of an earlier start is left, nor the messages it was sent: the first sweep goes on at once.
 
-    Only where this start is the only one on its database; elsewhere the leases run out by themselves.
+    A story that a batch order holds was being written by nobody: its answer may still come. Only where this start
+    is the only one on its database; elsewhere the leases run out by themselves.
     """
-    Story.objects.filter(state=Story.State.WRITING).update(lease_until=timezone.now())
+    now = timezone.now()
+    Story.objects.filter(state=Story.State.WRITING).outside_orders().update(lease_until=now)
     Story.objects.filter(state=Story.State.QUEUED).update(published_at=None)
+    BatchOrder.objects.filter(lease_until__gt=now).update(lease_until=now)
+    taken_over.send(sender=None)

@@ -26,7 +26,8 @@ def expire_leases(*, overdue: timedelta = timedelta()) -> list[Story]:
     `overdue`: for how long their leases must have run out. After a time in which nobody could renew one
     (`heartbeats.beat_steadily`) that is `OVERDUE`, so that those who live still write down what they hold.
     """
-    expired = Story.objects.filter(state=Story.State.WRITING, lease_until__lt=timezone.now() - overdue)
+    writing = Story.objects.filter(state=Story.State.WRITING, lease_until__lt=timezone.now() - overdue)
+    expired = writing.outside_orders()
     return [story for story in expired.select_related("run")[:BATCH] if _expire(story)]
 
 

@@ -57,6 +57,12 @@ def end(job: Job, *, state: str, price: int | None, **changes: Any) -> bool:
     return True
 
 
+def expire_leases(**_signal: Any) -> None:
+    """No worker of an earlier start is left: whoever looks next goes on where it stopped."""
+    now = timezone.now()
+    Job.objects.unfinished().filter(lease_until__gt=now).update(lease_until=now)
+
+
 def pace(since: datetime) -> float:
     """Seconds until the next look: short in the first minute."""
     return PACE_FIRST if timezone.now() - since < BUSY_FIRST else PACE

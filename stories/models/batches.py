@@ -11,10 +11,16 @@ from django.utils.translation import gettext_lazy as _
 
 
 class BatchOrderQuerySet(models.QuerySet["BatchOrder"]):
+    def unfinished(self) -> Self:
+        return self.exclude(state=BatchOrder.State.ENDED)
+
+    def unclaimed(self, now: datetime) -> Self:
+        """Those that nobody works on: without a lease, or with one that ran out."""
+        return self.unfinished().filter(Q(lease_until__isnull=True) | Q(lease_until__lte=now))
+
     def due(self, now: datetime) -> Self:
-        """Those whose next step may be taken: nobody works on them, or who did is gone."""
-        free = Q(lease_until__isnull=True) | Q(lease_until__lt=now)
-        return self.exclude(state=BatchOrder.State.ENDED).filter(free, next_poll_at__lte=now)
+        """Those that wait for a next step."""
+        return self.unclaimed(now).filter(next_poll_at__lte=now)
 
 
 class BatchOrder(models.Model):

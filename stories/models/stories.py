@@ -14,6 +14,8 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from stories.combos import Combo
+from stories.models.batches import BatchOrder
+from stories.models.ledger import Attempt
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
 
@@ -82,6 +84,11 @@ class StoryQuerySet(models.QuerySet["Story"]):
     def unchecked(self) -> Self:
         """Those whose text, as it stands now, nobody has looked at yet, oldest first."""
         return self.checkable().filter(checked_at__isnull=True).order_by("ended_at", "pk")
+
+    def outside_orders(self) -> Self:
+        """Those that no unfinished batch order holds: such a story's answer may come, whatever its lease says."""
+        calls = Attempt.objects.filter(story=OuterRef("pk"), fence=OuterRef("fence"), state__in=Attempt.OPEN)
+        return self.exclude(Exists(calls.filter(batch__in=BatchOrder.objects.unfinished())))
 
     def unfinished(self) -> Self:
         return self.filter(state__in=[Story.State.QUEUED, Story.State.WRITING])

@@ -10,6 +10,7 @@ from finetuning import training
 from finetuning.errors import BadJob
 from finetuning.models import Job
 from finetuning.training import creating, remote
+from stories import seeding
 from stories.models import SpendDay
 from tests.finetuning.makers import advance, fresh, make_started_job
 from tests.provider import Fault, Provider
@@ -96,6 +97,16 @@ def test_a_worker_that_died_while_creating(provider: Provider) -> None:
     Job.objects.update(lease_until=timezone.now())
     assert advance(job).state == Job.State.CREATE_UNKNOWN
     job = advance(job)
+    assert (job.state, job.remote_id) == ("created", "ftjob-1")
+    assert len(provider.posts(JOBS)) == 1
+
+
+def test_a_start_that_is_alone_goes_on_at_once_with_a_job_that_was_being_created(provider: Provider) -> None:
+    job = advance(make_started_job())
+    assert creating.claim(job, into=Job.State.CREATING)
+    remote.create_job(job)
+    seeding.take_over()
+    job = advance(job, 2)
     assert (job.state, job.remote_id) == ("created", "ftjob-1")
     assert len(provider.posts(JOBS)) == 1
 
