@@ -164,6 +164,17 @@ def release(story: Story) -> bool:
     return _back_to_queue(story, error="", next_try_at=None)
 
 
+def take_back(story: Story, *, lease: timedelta) -> bool:
+    """A story without text that was given up as lost, or waits to be asked for anew, is being written again:
+
+    under the fence of its last call, whose answer has come after all. False if it went on without it.
+    """
+    lost = Q(state=Story.State.FAILED, end_reason=EndReason.LOST) | Q(state=Story.State.QUEUED)
+    untouched = Story.objects.filter(lost, pk=story.pk, fence=story.fence, length=0)
+    writing = {"state": Story.State.WRITING, "lease_until": timezone.now() + lease, "ended_at": None}
+    return bool(untouched.update(end_reason="", error="", **writing))
+
+
 def _back_to_queue(story: Story, **changes: Any) -> bool:
     """writing → queued, or cancelled at once if its run was cancelled meanwhile."""
     with transaction.atomic():

@@ -220,6 +220,8 @@ def _change(run: Run, old: set[Run.State], new: Run.State) -> None:
         state=new,
         pause_reason="",
         failures_in_row=0,
+        empty_orders=0,
+        next_order_at=None,
         finished_at=timezone.now() if new == Run.State.CANCELLED else None,
     )
     if not changed:

@@ -132,6 +132,24 @@ def settle(
     return True
 
 
+def reopen(attempt: Attempt) -> bool:
+    """unknown → submitting, its price a reservation again: the answer came after all. False if someone settled it.
+
+    What is spent and reserved together stays the same, so no limit is passed.
+    """
+    unknown = Attempt.objects.filter(pk=attempt.pk, state=Attempt.State.UNKNOWN, price=attempt.price)
+    spent = attempt.price or 0
+    with transaction.atomic(savepoint=False):
+        if not unknown.update(state=Attempt.State.SUBMITTING, price=None, ended_at=None):
+            return False
+        settle_day(attempt.day, reserved=-attempt.reserved, spent=-spent)
+        if attempt.story.run_id:
+            Run.objects.filter(pk=attempt.story.run_id).update(
+                reserved=F("reserved") + attempt.reserved, spent=F("spent") - spent
+            )
+    return True
+
+
 def _price(
     attempt: Attempt, *, state: str, prompt_tokens: int | None, completion_tokens: int | None
 ) -> int | None:

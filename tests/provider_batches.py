@@ -40,9 +40,9 @@ class Batches:
         """The batch ends: the first `answered` requests with a text, the next `refused` with a 400."""
         requests = self.requests(batch_id)
         answered = len(requests) - refused if answered is None else answered
-        output = [_line(one, 200, _body()) for one in requests[:answered]]
+        output = [line(one, 200, body_of()) for one in requests[:answered]]
         error = {"error": {"message": "no such thing", "type": "invalid_request_error"}}
-        errors = [_line(one, 400, error) for one in requests[answered : answered + refused]]
+        errors = [line(one, 400, error) for one in requests[answered : answered + refused]]
         self.end(batch_id, status, output=output * 2, errors=errors)  # each line twice: it must not matter
 
     def end(self, batch_id: str, status: str, *, output: list[str], errors: list[str]) -> None:
@@ -80,13 +80,16 @@ class Batches:
         return self.batches[batch_id]
 
 
-def _body() -> dict[str, Any]:
-    message = {"role": "assistant", "content": TEXT}
-    usage = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
-    return {"choices": [{"index": 0, "finish_reason": "stop", "message": message}], "usage": usage}
+def body_of(text: Any = TEXT, *, finish: Any = "stop", usage: Any = None) -> dict[str, Any]:
+    """A whole answer; any value may be odd."""
+    message = {"role": "assistant", "content": text}
+    counted = {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120}
+    choice = {"index": 0, "finish_reason": finish, "message": message}
+    return {"choices": [choice], "usage": counted if usage is None else usage}
 
 
-def _line(request: dict[str, Any], status: int, body: dict[str, Any]) -> str:
+def line(request: dict[str, Any], status: Any, body: Any) -> str:
+    """A line of a result file."""
     response = {"status_code": status, "request_id": "req", "body": body}
     return json.dumps(
         {"id": "batch_req", "custom_id": request["custom_id"], "response": response, "error": None}

@@ -4,7 +4,9 @@ gathering    claims stories of a run, reserves their money, and makes the file o
 remote       the calls to the provider
 advancing    one step of an order: gather, upload, create, poll; each under a lease with a fence
 collecting   what came back, each story once; what did not come back goes to the queue again
-deciding     what a person may decide about an order whose creation is unknown
+lines        what stands in a line of a result file, however odd
+backoff      when a run may order again after an order that brought little or nothing
+deciding     what a person may decide about an order that cannot go on by itself
 """
 
 from stories.batching.advancing import advance_batch

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from stories import claims
 from stories.batching import collecting, remote
+from stories.batching.backoff import note_end
+from stories.batching.deciding import is_overdue
 from stories.batching.gathering import gather
 from stories.batching.steps import claim, end, hand_back, pace
 from stories.models import BatchOrder, Run
@@ -38,7 +41,7 @@ def gather_stories(order: BatchOrder) -> None:
 
 
 def upload(order: BatchOrder) -> None:
-    """uploading → uploaded. A file costs nothing: whatever went wrong, it is sent again."""
+    """uploading → uploaded. Whatever went wrong, it is sent again, unless the provider has it after all."""
     if not claim(order) or _is_called_off(order):
         return
     try:
@@ -84,8 +87,12 @@ def look_for_batch(order: BatchOrder) -> None:
         return
     if len(found) == 1:
         _adopt(order, found[0])
-    else:
-        hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order))
+        return
+    error = order.error
+    if found:
+        ids = "、".join(one.id for one in found)
+        error = _("对方有几份订单带着本订单的标识（%(ids)s），请在对方那里处理。") % {"ids": ids}
+    hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order), error=error)
 
 
 def poll(order: BatchOrder) -> None:
@@ -105,18 +112,27 @@ def poll(order: BatchOrder) -> None:
 
 def _conclude(order: BatchOrder, seen: remote.RemoteBatch) -> None:
     if seen.status not in (COMPLETED, FAILED, EXPIRED, CANCELLED):
-        hand_back(order, state=State.CREATED, after=pace(order), error="", remote_status=seen.status)
+        late = _("对方过了一天多还没有结束这份订单：可以继续等，也可以放弃它。") if is_overdue(order) else ""
+        hand_back(order, state=State.CREATED, after=pace(order), error=late, remote_status=seen.status)
         return
-    collecting.collect(order, seen.files)
+    strange = collecting.collect(order, seen.files)
     if seen.status == COMPLETED:
         # It says it answered all of them: what is missing may have been billed.
         collecting.lose(order, _("对方说批量完成了，结果文件里却没有这一篇。"))
+    elif strange:
+        collecting.lose(order, _("结果文件里有认不出的行，这一篇也许已经写好并计费了。"))
     if seen.status == FAILED:
         why = _("对方没有接受批量文件：%(words)s") % {"words": seen.error}
         claims.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
         order.error = why
     collecting.give_back(order)
-    end(order, error=order.error if seen.status == FAILED else "", remote_status=seen.status)
+    _close(order, seen)
+
+
+@transaction.atomic
+def _close(order: BatchOrder, seen: remote.RemoteBatch) -> None:
+    if end(order, error=order.error if seen.status == FAILED else "", remote_status=seen.status):
+        note_end(order)
 
 
 def _adopt(order: BatchOrder, created: remote.RemoteBatch) -> None:

@@ -1,67 +1,66 @@
 """What came back: each answer ends its story once, whatever is delivered twice or not at all (floor 3)."""
 
-from typing import Any
+import logging
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
 from stories import claims, filling
 from stories.batching import remote
-from stories.batching.gathering import open_calls
-from stories.ledger import settle
+from stories.batching.gathering import LEASE, lost_calls, open_calls
+from stories.batching.lines import Line, read_answer
+from stories.ledger import reopen, settle
 from stories.models import Attempt, BatchOrder, EndReason
 from ultraman_site import llm
 
-OK, TOO_MANY, SERVER = 200, 429, 500
+logger = logging.getLogger(__name__)
 
 
-def collect(order: BatchOrder, files: tuple[str, ...]) -> None:
-    """Ends the stories whose lines are in the provider's files. Raises llm.py's errors; may be repeated."""
-    waiting = {remote.custom_id(attempt): attempt for attempt in open_calls(order)}
+def collect(order: BatchOrder, files: tuple[str, ...]) -> int:
+    """Ends the stories whose lines are in the provider's files; how many lines belong to none of them.
+
+    Raises llm.py's errors; may be repeated.
+    """
+    ours = {remote.custom_id(attempt) for attempt in order.attempts.only("story_id", "fence")}
+    waiting = {
+        remote.custom_id(attempt): attempt for calls in (open_calls, lost_calls) for attempt in calls(order)
+    }
+    strange = 0
     for file_id in files:
         for line in remote.read_lines(order, file_id):
-            if attempt := waiting.pop(str(line.get("custom_id")), None):
+            strange += line.custom_id not in ours
+            if attempt := waiting.pop(line.custom_id, None):
                 _take_line(attempt, line)
+    return strange
 
 
-def _take_line(attempt: Attempt, line: dict[str, Any]) -> None:
+def _take_line(attempt: Attempt, line: Line) -> None:
+    """Ends one story by its line; whatever is wrong with it is wrong with this story alone."""
     try:
-        answer = _answer_of(line)
+        _settle_line(attempt, line)
+    except (OperationalError, InterfaceError):
+        raise  # the database is away or full: that is nothing about this line
+    except Exception:
+        logger.exception("batch %s: the line of story %s cannot be kept", attempt.batch_id, attempt.story_id)
+        _lose_one(attempt, EndReason.UNKNOWN, _("模型服务的回答无法保存，结果不明。"))
+
+
+@transaction.atomic
+def _settle_line(attempt: Attempt, line: Line) -> None:
+    if attempt.state == Attempt.State.UNKNOWN and not _take_back(attempt):
+        transaction.set_rollback(True)
+        return
+    try:
+        answer = read_answer(line)
     except llm.LLMError as error:
         filling.take_error(attempt.story, attempt, error)
     else:
         filling.take_answer(attempt.story, attempt, answer)
 
 
-def _answer_of(line: dict[str, Any]) -> llm.Answer:
-    """The answer in a line. Raises what the same answer would have raised in a call of its own."""
-    try:
-        response = line.get("response") or {}
-        status, body = response.get("status_code"), response.get("body") or {}
-        if status != OK:
-            raise _error_of(status, (body.get("error") or line.get("error") or {}).get("message", ""))
-        choice, usage = body["choices"][0], body.get("usage") or {}
-        text = choice["message"]["content"] if "message" in choice else choice["text"]
-        return llm.Answer(
-            text=text or "",
-            finish_reason=choice.get("finish_reason") or "",
-            prompt_tokens=int(usage.get("prompt_tokens", 0)),
-            completion_tokens=int(usage.get("completion_tokens", 0)),
-        )
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise llm.OutcomeUnknown(_("模型服务的回答无法读懂，结果不明。")) from error
-
-
-def _error_of(status: Any, message: str) -> llm.LLMError:
-    words = _("模型服务在批量结果里拒绝了（%(status)s：%(message)s）。") % {
-        "status": status,
-        "message": message,
-    }
-    if status == TOO_MANY:
-        return llm.TryAgainLater(words, status=TOO_MANY)
-    if isinstance(status, int) and status >= SERVER:
-        return llm.ServerFailed(words, status=status)
-    return llm.Refused(words, status=status if isinstance(status, int) else None)
+def _take_back(attempt: Attempt) -> bool:
+    """The answer of a call that was given up as lost: it is paid, and its story can still take it."""
+    return reopen(attempt) and claims.take_back(attempt.story, lease=LEASE)
 
 
 def give_back(order: BatchOrder) -> int:
@@ -77,6 +76,10 @@ def give_back(order: BatchOrder) -> int:
 def lose(order: BatchOrder, sentence: str) -> None:
     """Stories that may have been billed and whose answers are not to be had: a person resolves them."""
     for attempt in open_calls(order):
-        with transaction.atomic():
-            settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
-            claims.end(attempt.story, reason=EndReason.LOST, length=0, error=sentence)
+        _lose_one(attempt, EndReason.LOST, sentence)
+
+
+@transaction.atomic
+def _lose_one(attempt: Attempt, reason: EndReason, sentence: str) -> None:
+    settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
+    claims.end(attempt.story, reason=reason, length=0, error=sentence)

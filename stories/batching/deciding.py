@@ -1,29 +1,53 @@
-"""What a person decides about an order whose creation is unknown (floor 3)."""
+"""What a person decides about an order that cannot go on by itself (floor 3). None of it calls the provider."""
 
+from datetime import timedelta
 from typing import Any
 
+from django.db.models import F
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from stories.batching.collecting import lose
-from stories.batching.steps import claim, end, hand_back
+from stories.batching.steps import LEASE, end
 from stories.errors import BadState
-from stories.models import BatchOrder
+from stories.models import BatchOrder, Run
+
+State = BatchOrder.State
+OVERDUE = timedelta(hours=30)
+"""A provider may take a day; what takes longer may never end."""
 
 
 def send_again(order: BatchOrder) -> None:
-    """Whoever looked at the provider found no such batch: it is ordered anew."""
-    _take(order)
-    hand_back(order, state=BatchOrder.State.UPLOADED, error="")
+    """Whoever looked at the provider found no such batch: it is ordered anew. Raises `BadState`."""
+    now = timezone.now()
+    lost = BatchOrder.objects.unclaimed(now).filter(pk=order.pk, state=State.CREATE_UNKNOWN)
+    again = {"state": State.UPLOADED, "next_poll_at": now, "lease_until": None, "error": "", "tries": 0}
+    if not lost.update(fence=F("fence") + 1, **again):
+        raise BadState(_("这份批量订单现在不等人处理，或者正在处理，请稍后再看。"))
 
 
 def give_up(order: BatchOrder, *, by: Any) -> None:
-    """Ends the order; its calls are of unknown outcome, to be resolved one by one in the ledger."""
-    _take(order)
-    sentence = _("下单结果不明，%(user)s 放弃了这份批量订单。") % {"user": by}
+    """Ends the order; its calls are of unknown outcome, to be resolved one by one in the ledger.
+
+    Only where its creation is unknown, or where the provider does not end it: though its run was cancelled, or
+    for longer than `OVERDUE`. Raises `BadState`.
+    """
+    order.refresh_from_db()
+    now = timezone.now()
+    mine = BatchOrder.objects.unclaimed(now).filter(pk=order.pk, state=order.state, fence=order.fence)
+    if not is_stuck(order) or not mine.update(fence=F("fence") + 1, lease_until=now + LEASE):
+        raise BadState(_("这份批量订单现在不等人处理，或者正在处理，请稍后再看。"))
+    order.fence += 1
+    sentence = _("%(user)s 放弃了这份批量订单，结果不明。") % {"user": by}
     lose(order, sentence)
     end(order, error=sentence)
 
 
-def _take(order: BatchOrder) -> None:
-    if order.state != BatchOrder.State.CREATE_UNKNOWN or not claim(order):
-        raise BadState(_("这份批量订单现在不等人处理，或者正在处理，请稍后再看。"))
+def is_stuck(order: BatchOrder) -> bool:
+    """Whether it may need a person to end it."""
+    silent = order.run.state == Run.State.CANCELLED or is_overdue(order)
+    return order.state == State.CREATE_UNKNOWN or (order.state == State.CREATED and silent)
+
+
+def is_overdue(order: BatchOrder) -> bool:
+    return timezone.now() - order.created_at > OVERDUE

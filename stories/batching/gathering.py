@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -21,12 +21,13 @@ LEASE = timedelta(hours=30)
 
 
 def due_orders() -> Sequence[BatchOrder]:
-    """The orders whose next step is due; a run with stories to order gets one."""
+    """The orders whose next step is due; a run with stories to order gets one, if it need not wait."""
     now = timezone.now()
     due = Q(next_try_at__isnull=True) | Q(next_try_at__lte=now)
     running = Story.objects.filter(run__is_batch=True, run__state=Run.State.RUNNING)
     waiting = running.filter(due, state=Story.State.QUEUED)
-    for run in Run.objects.filter(pk__in=waiting.order_by().values("run")):
+    free = Q(next_order_at__isnull=True) | Q(next_order_at__lte=now)
+    for run in Run.objects.filter(free, pk__in=waiting.order_by().values("run")):
         open_order(run)
     return list(BatchOrder.objects.due(now).only("pk"))
 
@@ -73,6 +74,14 @@ def ask_of(story: Story) -> Ask:
 
 def open_calls(order: BatchOrder) -> Iterator[Attempt]:
     """The attempts of an order that are not settled yet, with all that an answer needs."""
+    return _with_stories(order.attempts.filter(state__in=Attempt.OPEN))
+
+
+def lost_calls(order: BatchOrder) -> Iterator[Attempt]:
+    """Those given up as of unknown outcome whose stories nobody has asked for again since."""
+    return _with_stories(order.attempts.filter(state=Attempt.State.UNKNOWN, story__fence=F("fence")))
+
+
+def _with_stories(attempts: QuerySet[Attempt]) -> Iterator[Attempt]:
     related = ("story__run", "story__language_model", "story__template", "language_model")
-    opened = order.attempts.filter(state__in=Attempt.OPEN).select_related(*related).order_by("pk")
-    return opened.iterator(chunk_size=500)
+    return attempts.select_related(*related).order_by("pk").iterator(chunk_size=500)

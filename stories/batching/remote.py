@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/batch.
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import httpx2
 
 from stories.batching.gathering import ask_of, open_calls
+from stories.batching.lines import Line, read_line, split_lines, storable
 from stories.errors import UnknownModel
 from stories.models import Attempt, BatchOrder
 from stories.serving import check_endpoint
@@ -40,12 +42,32 @@ def custom_id(attempt: Attempt) -> str:
 
 
 def upload_requests(order: BatchOrder) -> str:
-    """Sends the file of the order's requests; its remote id. A file costs nothing: twice does no harm."""
+    """Sends the file of the order's requests; its remote id. A file that is there under its name is taken."""
+    name = f"ultraman-batch-{order.key.hex}.jsonl"
     content = "\n".join(json.dumps(line, ensure_ascii=False) for line in _requests(order)).encode()
-    file = (f"ultraman-batch-{order.key.hex}.jsonl", content, "application/jsonl")
-    with llm.provider_errors():
-        reply = _api(order).files.create(file=file, purpose="batch", timeout=_timeout())
-    return _id_of(reply)
+    if found := _find_file(order, name=name, size=len(content)):
+        return found
+    with _calling():
+        reply = _api(order).files.create(
+            file=(name, content, "application/jsonl"), purpose="batch", timeout=_timeout()
+        )
+        return _id_of(reply)
+
+
+def _find_file(order: BatchOrder, *, name: str, size: int) -> str:
+    """The id of a whole remote file of that name; "" if there is none, or the provider lists no files."""
+    try:
+        with _calling():
+            listed = islice(_api(order).files.list(purpose="batch", timeout=_timeout()), MOST_LISTED)
+            fitting = (file for file in listed if _is_file(file, name=name, size=size))
+            return next(map(_id_of, fitting), "")
+    except llm.Refused:
+        return ""
+
+
+def _is_file(file: Any, *, name: str, size: int) -> bool:
+    whole = getattr(file, "bytes", None) in (None, size) and getattr(file, "status", None) != "error"
+    return getattr(file, "filename", None) == name and whole
 
 
 def _requests(order: BatchOrder) -> Iterator[dict[str, Any]]:
@@ -57,7 +79,7 @@ def _requests(order: BatchOrder) -> Iterator[dict[str, Any]]:
 
 def create_batch(order: BatchOrder) -> RemoteBatch:
     """Orders the answers: the one call that costs money."""
-    with llm.provider_errors():
+    with _calling():
         reply = _api(order).batches.create(
             input_file_id=order.input_file_id,
             endpoint=COMPLETIONS if order.run.language_model.prompt_style == "completion" else CHAT,
@@ -65,47 +87,53 @@ def create_batch(order: BatchOrder) -> RemoteBatch:
             metadata={KEY: order.key.hex},
             timeout=_timeout(),
         )
-    return _read(reply)
+        return _read(reply)
 
 
 def find_batches(order: BatchOrder) -> list[RemoteBatch]:
-    """The remote batches that carry our key: none, or the one that was created."""
-    with llm.provider_errors():
-        try:
-            listed = islice(_api(order).batches.list(limit=100, timeout=_timeout()), MOST_LISTED)
-            found = {
-                one.id: one
-                for one in listed
-                if (getattr(one, "metadata", None) or {}).get(KEY) == order.key.hex
-            }
-        except AttributeError as error:  # the SDK trips over a list that is no JSON object
-            raise _unreadable() from error
-    return [_read(one) for one in found.values()]
+    """The remote batches made of our file or with our key: none, or the one that was created."""
+    with _calling():
+        listed = islice(_api(order).batches.list(limit=100, timeout=_timeout()), MOST_LISTED)
+        found = {one.id: _read(one) for one in listed if _is_ours(one, order)}
+    return list(found.values())
+
+
+def _is_ours(listed: Any, order: BatchOrder) -> bool:
+    """By our key; by our file at providers that keep no metadata. No other order sends that file."""
+    metadata = getattr(listed, "metadata", None)
+    has_key = isinstance(metadata, dict) and metadata.get(KEY) == order.key.hex
+    file = getattr(listed, "input_file_id", None)
+    return isinstance(getattr(listed, "id", None), str) and (has_key or file == order.input_file_id)
 
 
 def retrieve_batch(order: BatchOrder) -> RemoteBatch:
-    with llm.provider_errors():
+    with _calling():
         return _read(_api(order).batches.retrieve(order.remote_id, timeout=_timeout()))
 
 
 def cancel_batch(order: BatchOrder) -> RemoteBatch:
-    with llm.provider_errors():
+    with _calling():
         return _read(_api(order).batches.cancel(order.remote_id, timeout=_timeout()))
 
 
-def read_lines(order: BatchOrder, file_id: str) -> Iterator[dict[str, Any]]:
-    """The answers in a result file; a line that cannot be read is left out, its story comes back unanswered."""
+def read_lines(order: BatchOrder, file_id: str) -> Iterator[Line]:
+    """The lines of a result file, as they arrive. Raises while it is read."""
     with (
-        llm.provider_errors(),
+        _calling(),
         _api(order).files.with_streaming_response.content(file_id, timeout=_timeout()) as reply,
     ):
-        for text in reply.iter_lines():
-            try:
-                line = json.loads(text)
-            except ValueError:
-                continue
-            if isinstance(line, dict):
-                yield line
+        for raw in split_lines(reply.iter_bytes()):
+            yield read_line(raw)
+
+
+@contextmanager
+def _calling() -> Iterator[None]:
+    """As `llm.provider_errors`; what the SDK, or we, trip over in an odd answer cannot be read."""
+    with llm.provider_errors():
+        try:
+            yield
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
+            raise _unreadable() from error
 
 
 def _api(order: BatchOrder) -> Any:
@@ -124,19 +152,25 @@ def _timeout() -> httpx2.Timeout:
 
 def _read(reply: Any) -> RemoteBatch:
     names = (getattr(reply, "output_file_id", None), getattr(reply, "error_file_id", None))
-    faults = getattr(getattr(reply, "errors", None), "data", None) or []
-    words = "；".join(f"{fault.message}（{fault.line}）" for fault in faults[:3])
+    status = getattr(reply, "status", None)
     return RemoteBatch(
         id=_id_of(reply),
-        status=str(getattr(reply, "status", None) or "")[:40],
+        status=storable(status)[:40] if isinstance(status, str) else "",
         files=tuple(name for name in names if isinstance(name, str) and name),
-        error=words.replace("\0", "")[:2000],
+        error="；".join(_faults(reply)),
     )
+
+
+def _faults(reply: Any) -> Iterator[str]:
+    """What is wrong with the file, as far as it is said: the first three sentences with their lines."""
+    faults = getattr(getattr(reply, "errors", None), "data", None)
+    for fault in faults[:3] if isinstance(faults, list) else []:
+        yield storable(f"{getattr(fault, 'message', fault)}（{getattr(fault, 'line', None)}）")
 
 
 def _id_of(reply: Any) -> str:
     id = getattr(reply, "id", None)
-    if not isinstance(id, str) or not 0 < len(id) <= 100:
+    if not isinstance(id, str) or not 0 < len(id) <= 100 or id != storable(id):
         raise _unreadable()
     return id
 

@@ -36,6 +36,8 @@ class Run(models.Model):
     state = models.CharField(_("状态"), max_length=10, choices=State.choices, default=State.DRAFT)
     pause_reason = models.TextField(_("暂停原因"), blank=True)
     failures_in_row = models.PositiveIntegerField(_("连续失败"), default=0)
+    empty_orders = models.PositiveIntegerField(default=0, editable=False)
+    next_order_at = models.DateTimeField(null=True, blank=True, editable=False)
     estimate = models.BigIntegerField(_("预计费用上限"), null=True, blank=True)
     budget = models.BigIntegerField(_("预算"), null=True, blank=True)
     reserved = models.BigIntegerField(_("已预留"), default=0)
