@@ -19,7 +19,7 @@ from stories import counters, moderation
 from stories.combos import Combo
 from stories.errors import BadState, QuotaUsedUp
 from stories.generation import FROM_NOTHING
-from stories.models import LanguageModel, PromptStyle, ReaderDay, Story
+from stories.models import LanguageModel, PromptStyle, ReaderDay, Story, Template
 from stories.models.stories import StoryQuerySet
 from stories.prompts import current_template
 from stories.readers import TERMINAL, Reader, stories_of
@@ -58,7 +58,7 @@ def ask_story(
             reader_key="" if reader.user.is_authenticated else reader.key,
             again_of=again_of,
             language_model=model,
-            template=current_template() if model.prompt_style == PromptStyle.TEMPLATE else None,
+            template=_template_for(model),
         )
 
 
@@ -85,10 +85,21 @@ def write_again(story: Story, *, reader: Reader) -> Story:
     return ask_story(story.combo, reader=reader, again_of=first)
 
 
+def _template_for(model: LanguageModel) -> Template | None:
+    return current_template() if model.prompt_style == PromptStyle.TEMPLATE else None
+
+
 def retry_story(story: Story, *, reader: Reader) -> None:
-    """Queues a failed or interrupted story from nothing. Raises `BadState`, `QuotaUsedUp`."""
+    """Queues a failed or interrupted story from nothing, for the serving model of now: the one that was
+    asked before may be why it failed.
+
+    Raises `BadState`, `QuotaUsedUp`, or `UnknownModel` if no model can be asked.
+    """
     states = [Story.State.FAILED, Story.State.INTERRUPTED]
-    _queue_again(story, reader=reader, states=states, changes=FROM_NOTHING)
+    changes, model = dict(FROM_NOTHING), serving_model()
+    if model.pk != story.language_model_id:
+        changes |= {"language_model": model, "template": _template_for(model)}
+    _queue_again(story, reader=reader, states=states, changes=changes)
 
 
 def continue_story(story: Story, *, reader: Reader) -> None:

@@ -12,9 +12,10 @@ from django.utils import timezone
 from stories import asking
 from stories.errors import BadState, QuotaUsedUp
 from stories.models import PromptStyle, ReaderDay, Story
+from stories.prompts import current_template
 from stories.readers import Reader, new_key
 from stories.tasks import forget_old_days
-from tests.factories import make_combo, make_run, make_serving_model, make_story, make_template
+from tests.factories import make_combo, make_model, make_run, make_serving_model, make_story, make_template
 
 pytestmark = pytest.mark.django_db
 
@@ -103,6 +104,39 @@ def test_retry_begins_from_nothing() -> None:
     story.refresh_from_db()
     assert (story.state, story.text, story.length, story.tries) == ("queued", "", 0, 0)
     assert (story.end_reason, story.error, story.stop_requested) == ("", "", False)
+
+
+def test_a_retry_from_nothing_is_for_the_serving_model_of_now() -> None:
+    dead = make_model("ft:base-zh:ultraman:dead", prompt_style=PromptStyle.CHAT)
+    story = make_story(state="failed", reader_key="a" * 32, language_model=dead, template=None)
+    serving = make_serving_model("living")
+    asking.retry_story(story, reader=visitor())
+    story.refresh_from_db()
+    assert (story.language_model, story.template) == (serving, current_template())
+
+
+def test_a_retry_for_a_tuned_model_needs_no_template() -> None:
+    story = make_story(state="interrupted", reader_key="a" * 32)
+    tuned = make_serving_model("ft:base-zh:ultraman:2", prompt_style=PromptStyle.CHAT)
+    asking.retry_story(story, reader=visitor())
+    story.refresh_from_db()
+    assert (story.language_model, story.template, story.text) == (tuned, None, "")
+
+
+def test_a_retry_by_the_same_model_keeps_its_wording() -> None:
+    story = make_story(state="failed", reader_key="a" * 32)
+    make_template()
+    asking.retry_story(story, reader=visitor())
+    again = Story.objects.get(pk=story.pk)
+    assert (again.language_model, again.template) == (story.language_model, story.template)
+
+
+def test_a_continuation_stays_with_the_model_that_began() -> None:
+    story = make_story(state="interrupted", text="从前有座", reader_key="a" * 32)
+    make_serving_model("ft:base-zh:ultraman:2", prompt_style=PromptStyle.CHAT)
+    asking.continue_story(story, reader=visitor())
+    again = Story.objects.get(pk=story.pk)
+    assert (again.language_model, again.template) == (story.language_model, story.template)
 
 
 def test_continue_keeps_the_text_and_its_name() -> None:

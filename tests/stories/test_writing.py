@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import AnonymousUser
 
-from stories import writing
+from stories import asking, writing
 from stories.models import Attempt, EndReason, Story
+from stories.readers import Reader
 from stories.sweeping import expire_leases
 from tests.factories import make_serving_model, make_story
 from tests.provider import Fault, Provider
@@ -214,3 +216,12 @@ def test_a_lease_that_ran_out_ends_with_the_text(provider: Provider, django_user
         never_called.pk: ("queued", ""),
     }
     assert set(Attempt.objects.values_list("state", flat=True)) == {"unknown"}
+
+
+def test_after_its_model_died_a_retry_is_written_by_the_one_in_use(provider: Provider, story: Story) -> None:
+    provider.models = {"living"}
+    assert written(story).end_reason == EndReason.REFUSED
+    living = make_serving_model("living")
+    asking.retry_story(Story.objects.get(), reader=Reader(AnonymousUser(), "a" * 32, "203.0.113.7"))
+    again = written(Story.objects.select_related("language_model", "template").get())
+    assert (again.state, again.text, again.language_model) == ("written", provider.text, living)
