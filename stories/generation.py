@@ -61,7 +61,9 @@ def estimate_run(
 
 def _known_prices(model: LanguageModel, *, is_batch: bool) -> list[int]:
     """What the model's last stories cost, as if all had been written the same way."""
-    complete = Attempt.objects.filter(language_model=model, state=Attempt.State.COMPLETE)
+    complete = Attempt.objects.filter(
+        purpose=Attempt.Purpose.STORY, language_model=model, state=Attempt.State.COMPLETE
+    )
     recent = complete.order_by("-pk").values_list("price", "batch_id")[:200]
     whole = [price if batch is None else price * 2 for price, batch in recent if price is not None]
     return [half(price) or 0 for price in whole] if is_batch else whole

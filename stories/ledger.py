@@ -1,15 +1,18 @@
 """Money: reserved by conditional updates before a call, settled after it (floor 3).
 
-spent + reserved never passes a run's budget nor `DAILY_SPEND_LIMIT_USD`, under any concurrency: each
-reservation is one UPDATE whose WHERE holds the limit. Amounts are whole micro-USD.
+spent + reserved never passes a run's budget nor `DAILY_SPEND_LIMIT_USD`, under any concurrency and whatever a
+provider claims: each reservation is one UPDATE whose WHERE holds the limit, and no call is settled above its
+reservation. Only a person may say that a bill was higher (corrections.py). Amounts are whole micro-USD.
 """
 
 from datetime import date
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import BigIntegerField, F, Q
+from django.db.models.functions import Greatest
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,6 +20,10 @@ from stories.errors import OverBudget, UnknownModel
 from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
 from stories.money import cost, show, to_micros
 from ultraman_site.llm import Ask
+
+MOST_TOKENS = 10**9
+"""Of one call; a count above it is a provider's mistake, and no column would hold it."""
+MOST_SAID = 10**15
 
 
 def reservation(model: LanguageModel, ask: Ask) -> int | None:
@@ -53,14 +60,23 @@ def open_attempt(story: Story, ask: Ask, *, batch: BatchOrder | None = None) -> 
     assert model is not None, "a story is claimed with its model"
     most = reservation(model, ask)
     amount = known_amount(most if batch is None else half(most), model)
-    day = timezone.localdate()
     with transaction.atomic():
-        reserve_day(amount, day)
         if story.run_id:
             _reserve_run(story.run_id, amount)
-        return Attempt.objects.create(
-            story=story, language_model=model, fence=story.fence, day=day, reserved=amount, batch=batch
-        )
+        return _open(model, amount, story=story, fence=story.fence, batch=batch)
+
+
+def open_promotion(model: LanguageModel, ask: Ask) -> Attempt:
+    """As `open_attempt`, for the call that a model is tried with; an IntegrityError while another one is open."""
+    amount = known_amount(reservation(model, ask), model)
+    with transaction.atomic():
+        return _open(model, amount, purpose=Attempt.Purpose.PROMOTION, fence=0)
+
+
+def _open(model: LanguageModel, amount: int, **columns: Any) -> Attempt:
+    day = timezone.localdate()
+    reserve_day(amount, day)
+    return Attempt.objects.create(language_model=model, day=day, reserved=amount, **columns)
 
 
 def known_amount(amount: int | None, model: LanguageModel) -> int:
@@ -87,8 +103,27 @@ def reserve_day(amount: int, day: date) -> None:
 
 
 def settle_day(day: date, *, reserved: int, spent: int) -> None:
-    """Takes a reservation of that day back and adds what was really spent."""
-    SpendDay.objects.filter(day=day).update(reserved=F("reserved") - reserved, spent=F("spent") + spent)
+    """Takes a reservation of that day back and adds what was really spent; neither falls below nothing."""
+    SpendDay.objects.filter(day=day).update(
+        reserved=_less("reserved", reserved), spent=_less("spent", -spent)
+    )
+
+
+def charge(attempt: Attempt, difference: int) -> None:
+    """Moves what the day and the run of a settled call have spent, by what its price was changed by."""
+    charge_day(attempt.day, difference)
+    if attempt.story is not None and attempt.story.run_id:
+        Run.objects.filter(pk=attempt.story.run_id).update(spent=_less("spent", -difference))
+
+
+def charge_day(day: date, difference: int) -> None:
+    """Moves what was spent on that day, also above the limit: then nothing more is reserved on it."""
+    SpendDay.objects.get_or_create(day=day)
+    settle_day(day, reserved=0, spent=difference)
+
+
+def _less(column: str, amount: int) -> Greatest:
+    return Greatest(F(column) - amount, 0, output_field=BigIntegerField())
 
 
 def _reserve_run(run_id: int, amount: int) -> None:
@@ -102,32 +137,37 @@ def settle(
     *,
     state: str,
     finish_reason: str = "",
-    prompt_tokens: int | None = None,
-    completion_tokens: int | None = None,
+    prompt_tokens: Any = None,
+    completion_tokens: Any = None,
     error: str = "",
 ) -> bool:
     """Closes the row of a call, once; False if it was closed before. A complete one ends a row of failures.
 
-    A refused call costs nothing; a call with usage costs its bill; a cut or unknown one its reservation.
+    A refused call costs nothing; a call with usage costs its bill, its reservation at most; a cut or unknown
+    one its reservation. What a provider claims beyond that is kept in `doubt`, for a person to look at.
     """
-    price = _price(attempt, state=state, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+    counts = {"prompt_tokens": _count(prompt_tokens), "completion_tokens": _count(completion_tokens)}
+    price: int | None = 0
+    doubt = ""
+    if state != Attempt.State.REFUSED:
+        price, doubt = _price(attempt, claimed=(prompt_tokens, completion_tokens), **counts)
     with transaction.atomic(savepoint=False):
         closed = Attempt.objects.filter(pk=attempt.pk, state__in=Attempt.OPEN).update(
             state=state,
             price=price,
             finish_reason=finish_reason[:40],
-            prompt_tokens=prompt_tokens,
-            completion_tokens=completion_tokens,
             error=error,
+            doubt=doubt,
             ended_at=timezone.now(),
+            **counts,
         )
         if not closed:
             return False
         settle_day(attempt.day, reserved=attempt.reserved, spent=price or 0)
-        if attempt.story.run_id:
+        if attempt.story is not None and attempt.story.run_id:
             whole = {"failures_in_row": 0} if state == Attempt.State.COMPLETE else {}
             Run.objects.filter(pk=attempt.story.run_id).update(
-                reserved=F("reserved") - attempt.reserved, spent=F("spent") + (price or 0), **whole
+                reserved=_less("reserved", attempt.reserved), spent=_less("spent", -(price or 0)), **whole
             )
     return True
 
@@ -151,12 +191,35 @@ def reopen(attempt: Attempt) -> bool:
 
 
 def _price(
-    attempt: Attempt, *, state: str, prompt_tokens: int | None, completion_tokens: int | None
-) -> int | None:
-    if state == Attempt.State.REFUSED:
-        return 0
+    attempt: Attempt, *, prompt_tokens: int | None, completion_tokens: int | None, claimed: tuple[Any, Any]
+) -> tuple[int | None, str]:
+    """What the call costs, and why that is not what the provider says ("" if it is)."""
     model = attempt.language_model
+    is_priced = bill(model, prompt_tokens=0, completion_tokens=0) is not None
+    words = {"prompt": said(claimed[0]), "completion": said(claimed[1]), "reserved": show(attempt.reserved)}
     if prompt_tokens is None or completion_tokens is None:
-        return None if bill(model, prompt_tokens=0, completion_tokens=0) is None else attempt.reserved
+        is_odd = (prompt_tokens, completion_tokens) != claimed
+        sentence = _(
+            "对方报的词元数不可能（输入 %(prompt)s，输出 %(completion)s），按预留 %(reserved)s 结算。"
+        )
+        return attempt.reserved if is_priced else None, sentence % words if is_odd else ""
     price = bill(model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
-    return price if attempt.batch_id is None else half(price)
+    price = price if attempt.batch_id is None else half(price)
+    if price is None or price <= attempt.reserved:
+        return price, ""
+    sentence = _(
+        "对方报了输入 %(prompt)s、输出 %(completion)s 词元，合 %(price)s，超过最多的花费，按预留 %(reserved)s 结算。"
+    )
+    return attempt.reserved, sentence % (words | {"price": show(price)})
+
+
+def _count(claimed: Any) -> int | None:
+    """A provider's count of tokens, None if it is none or can't be one."""
+    return claimed if type(claimed) is int and 0 <= claimed <= MOST_TOKENS else None
+
+
+def said(claimed: Any) -> str:
+    """What a provider claimed, short enough to be kept and read."""
+    if type(claimed) is int and abs(claimed) > MOST_SAID:
+        return f"{'-' if claimed < 0 else ''}2^{abs(claimed).bit_length() - 1}"
+    return "—" if claimed is None else str(claimed).replace("\0", "")[:40]

@@ -5,47 +5,40 @@ the provider's bill says which it was; and whether the story is to be written an
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from django.db import transaction
-from django.db.models import F
 from django.utils.translation import gettext as _
 
+from stories import audit
 from stories.errors import BadState
 from stories.generation import FROM_NOTHING, reopen_run
-from stories.ledger import settle_day
-from stories.models import Attempt, EndReason, Run, Story
+from stories.ledger import charge
+from stories.models import Attempt, AuditEntry, EndReason, Run, Story
 
 NEVER_LEARNT = (EndReason.UNKNOWN, EndReason.LOST, EndReason.CUT)
 
 
-def resolve_attempt(attempt: Attempt, *, billed: bool, by: Any) -> None:
+def resolve_attempt(attempt: Attempt, *, billed: bool, by: audit.Actor) -> None:
     """unknown → interrupted (billed: what was reserved stays spent) or refused (the money is free again).
 
     Raises `BadState` if someone was quicker.
     """
     sentence = _("%(user)s 核对账单：已计费。") if billed else _("%(user)s 核对账单：未计费。")
     error = f"{attempt.error}\n{sentence % {'user': by}}".strip()
-    changes: dict[str, Any] = {"state": Attempt.State.INTERRUPTED, "error": error}
+    before = {"state": Attempt.State.UNKNOWN, "price": attempt.price}
+    after = {"state": Attempt.State.INTERRUPTED, "price": attempt.price}
     if not billed:
-        changes |= {"state": Attempt.State.REFUSED, "price": 0}
+        after = {"state": Attempt.State.REFUSED, "price": 0}
     with transaction.atomic():
-        unknown = Attempt.objects.filter(pk=attempt.pk, state=Attempt.State.UNKNOWN, price=attempt.price)
-        if not unknown.update(**changes):
+        if not Attempt.objects.filter(pk=attempt.pk, **before).update(error=error, **after):
             raise BadState(_("这次调用的结果已经有人核对过了。"))
         if not billed:
-            _pay_back(attempt)
+            charge(attempt, -(attempt.price or 0))
+        audit.record(AuditEntry.Action.OUTCOME_RESOLVED, attempt, by=by, before=before, after=after)
     attempt.refresh_from_db()
 
 
-def _pay_back(attempt: Attempt) -> None:
-    amount = attempt.price or 0
-    settle_day(attempt.day, reserved=0, spent=-amount)
-    if attempt.story.run_id is not None:
-        Run.objects.filter(pk=attempt.story.run_id).update(spent=F("spent") - amount)
-
-
-def resolve_all(attempts: Iterable[Attempt], *, billed: bool, by: Any) -> int:
+def resolve_all(attempts: Iterable[Attempt], *, billed: bool, by: audit.Actor) -> int:
     """Resolves those whose outcome is unknown; how many."""
     resolved = 0
     for attempt in attempts:

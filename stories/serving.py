@@ -9,9 +9,11 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from stories.errors import UnknownModel
-from stories.models import LanguageModel, PromptStyle
-from stories.prices import prices_for
+from stories.audit import Actor, record
+from stories.errors import StoryError, UnknownModel
+from stories.models import AuditEntry, LanguageModel, PromptStyle
+from stories.models.language_models import MOST_USD, PRICES
+from stories.prices import Prices, prices_for
 from ultraman_site import llm
 
 
@@ -73,6 +75,35 @@ def orderable_model(name: str) -> LanguageModel:
         return add_model(name, endpoint="default")
     llm.check_model(model.endpoint, name)
     return model
+
+
+def reprice(model: LanguageModel, prices: Prices, *, by: Actor) -> bool:
+    """Sets what a model costs, and writes down who did it; False if nothing changed.
+
+    Raises `StoryError` for a price that is negative, no number, or above `MOST_USD`.
+    """
+    for price in prices:
+        if price is not None and not (price.is_finite() and 0 <= price <= MOST_USD):
+            raise StoryError(_("价格要在 0 到 %(most)s 美元之间。") % {"most": MOST_USD})
+    with transaction.atomic():
+        row = LanguageModel.objects.get(pk=model.pk)
+        before, after = _as_text(prices_of(row)), _as_text(prices)
+        if before == after:
+            return False
+        changes = dict(zip(PRICES, prices, strict=True))
+        LanguageModel.objects.filter(pk=model.pk).update(**changes)
+        record(AuditEntry.Action.MODEL_REPRICED, model, by=by, before=before, after=after)
+    return True
+
+
+def prices_of(model: LanguageModel) -> Prices:
+    return Prices(model.input_price, model.output_price, model.training_price)
+
+
+def _as_text(prices: Prices) -> dict[str, str | None]:
+    """Exact, as JSON has no decimals: `0.3`."""
+    amounts = (None if price is None else f"{price.normalize():f}" for price in prices)
+    return dict(zip(PRICES, amounts, strict=True))
 
 
 def serving_model() -> LanguageModel:

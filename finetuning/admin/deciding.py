@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -13,13 +14,13 @@ from finetuning.models import Job
 
 @dataclass(frozen=True)
 class Decision:
-    """`act` is the domain's function; `done` is said after it."""
+    """`act` is the domain's function, told who decides; `done` is said after it."""
 
     name: str
     title: Any
     meaning: Any
     done: Any
-    act: Callable[[Job], Any]
+    act: Callable[[Job, User], Any]
 
 
 DECISIONS = {
@@ -32,14 +33,14 @@ DECISIONS = {
                 "还没有下单的任务立即结束，不花钱。已经在训练的会请对方取消，已训练的部分仍要付钱。"
             ),
             gettext_lazy("已取消，或已要求对方取消。"),
-            training.cancel_job,
+            lambda job, by: training.cancel_job(job, by=by),
         ),
         Decision(
             "look",
             gettext_lazy("再查一次"),
             gettext_lazy("再到对方那里找一次带着本任务标识的文件或任务。不会新建任何东西。"),
             gettext_lazy("正在查找。"),
-            training.look_again,
+            lambda job, _by: training.look_again(job),
         ),
         Decision(
             "resend",
@@ -48,20 +49,20 @@ DECISIONS = {
                 "请先在对方的页面上确认文件或任务没有建成。如果其实建成了，重新发送会多出一个，并且要多付一次钱。"
             ),
             gettext_lazy("已重新发送。"),
-            training.send_again,
+            lambda job, by: training.send_again(job, by=by),
         ),
         Decision(
             "abandon",
             gettext_lazy("放弃任务"),
             gettext_lazy("不再查找，任务记为已取消。如果可能已经下单，预留的费用记为已花费。"),
             gettext_lazy("任务已放弃。"),
-            training.abandon_job,
+            lambda job, by: training.abandon_job(job, by=by),
         ),
     )
 }
 
 
-def decide(job: Job, decision: Decision) -> str:
+def decide(job: Job, decision: Decision, *, by: User) -> str:
     """Takes the decision; the sentence of what was done. Raises `BadJob`."""
-    decision.act(job)
+    decision.act(job, by)
     return _("任务 %(job)s：%(done)s") % {"job": job, "done": decision.done}

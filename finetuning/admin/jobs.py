@@ -17,10 +17,13 @@ from finetuning.admin.base import errors_as_messages, sign
 from finetuning.admin.deciding import DECISIONS, decide
 from finetuning.admin.forms import OrderForm
 from finetuning.admin.quotes import Quote, quote_order
-from finetuning.errors import BadJob
+from finetuning.errors import BadJob, TrainingError
 from finetuning.exports import curves, results_csv
 from finetuning.models import Dataset, Job
-from stories.admin.base import ReadOnlyAdmin, check_permission, find_or_404, page_context
+from stories.admin.base import check_permission, find_or_404, page_context
+from stories.admin.corrections import CorrectableAdmin
+from stories.admin.filters import DoubtFilter
+from stories.errors import StoryError
 from stories.models import LanguageModel
 from stories.money import show
 from ultraman_site.publishing import publish
@@ -31,12 +34,15 @@ MOST_TABLE_ROWS = 40
 
 
 @admin.register(Job)
-class JobAdmin(ReadOnlyAdmin):
+class JobAdmin(CorrectableAdmin):
+    correct_permission = START
+    correct = staticmethod(training.correct_job)
+    errors = (StoryError, TrainingError)
     list_display = (
         *("__str__", "state", "remote_status", "dataset", "language_model", "tuned_model"),
-        *("price_shown", "created_by", "created_at"),
+        *("price_shown", "doubt", "created_by", "created_at"),
     )
-    list_filter = ("state", "dataset", "language_model")
+    list_filter = ("state", DoubtFilter, "dataset", "language_model")
     list_select_related = ("dataset", "language_model", "tuned_model", "created_by")
     search_fields = ("remote_id", "tuned_model__name")
 
@@ -134,7 +140,7 @@ class JobAdmin(ReadOnlyAdmin):
 
     def decide_view(self, request: HttpRequest, pk: int, action: str) -> HttpResponse:
         """Says what a decision means; a POST takes it."""
-        check_permission(request, START)
+        person = check_permission(request, START)
         job = find_or_404(self, request, str(pk))
         decision = DECISIONS.get(action)
         here = Redirect(reverse("admin:finetuning_job_change", args=[job.pk]))
@@ -145,7 +151,7 @@ class JobAdmin(ReadOnlyAdmin):
             context = page_context(self, request, title=decision.title, job=job, decision=decision)
             return TemplateResponse(request, "admin/finetuning/job/decide.html", context)
         with errors_as_messages(request):
-            messages.success(request, decide(job, decision))
+            messages.success(request, decide(job, decision, by=person))
             publish(tasks.advance_job, job.pk)
             self.log_change(request, job, str(decision.title))
         return here

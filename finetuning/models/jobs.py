@@ -81,6 +81,8 @@ class Job(models.Model):
     day = models.DateField(_("计费日"), null=True, blank=True, editable=False)
     reserved = models.BigIntegerField(_("预留费用"), null=True, blank=True)
     price = models.BigIntegerField(_("实际费用"), null=True, blank=True)
+    doubt = models.TextField(_("账单存疑"), blank=True)
+    corrected_at = models.DateTimeField(_("费用更正时间"), null=True, blank=True)
     total_steps = models.PositiveIntegerField(_("总步数"), null=True, blank=True, editable=False)
     trained_tokens = models.PositiveBigIntegerField(_("训练词元"), null=True, blank=True)
     created_by = models.ForeignKey(
@@ -111,6 +113,11 @@ class Job(models.Model):
     @property
     def has_ended(self) -> bool:
         return self.state in self.ENDED
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether its price is decided, and may be corrected."""
+        return self.has_ended
 
 
 class JobEvent(models.Model):

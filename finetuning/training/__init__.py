@@ -7,11 +7,13 @@ creating     uploaded → creating → created | create_unknown
 polling      created: status, events and figures, until the provider says it ended
 finishing    results, language model and bill, together
 deciding     what a person may decide: cancel, look again, send again, give up
+corrections  what a job really cost, said by a person
 claims       the compare-and-set all of them use
 remote       the calls to the provider
 """
 
 from finetuning.training.advancing import advance_job
+from finetuning.training.corrections import correct_job
 from finetuning.training.deciding import abandon_job, cancel_job, look_again, send_again
 from finetuning.training.hyperparameters import Hyperparameters, priced_epochs
 from finetuning.training.planning import (
@@ -32,6 +34,7 @@ __all__ = [
     "advance_job",
     "cancel_job",
     "check_order",
+    "correct_job",
     "estimate_price",
     "find_job",
     "find_unfinished",

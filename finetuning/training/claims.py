@@ -4,21 +4,34 @@ A worker that was too slow finds its fence passed: its `hand_back` changes nothi
 provider is found again by the job's key.
 """
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from finetuning.models import Job
-from stories.ledger import settle_day
-from stories.money import cost
+from stories.ledger import said, settle_day
+from stories.money import cost, show
 
 LEASE = timedelta(seconds=180)
 """Longer than one call to a provider may take (remote.CALL_TIMEOUT)."""
 BUSY_FIRST = timedelta(minutes=1)
 PACE_FIRST, PACE = 2.0, 15.0
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What a job costs: micro-USD, None where unknown; `doubt`: why that is not what its provider claims."""
+
+    price: int | None
+    doubt: str = ""
+
+
+NOTHING = Bill(0)
 
 
 def claim(job: Job, *, into: str = "") -> bool:
@@ -45,15 +58,15 @@ def hand_back(job: Job, *, state: str, after: float = 0.0, **changes: Any) -> bo
     return _change(job, changes | {"state": state, "lease_until": None, "next_poll_at": due})
 
 
-def end(job: Job, *, state: str, price: int | None, **changes: Any) -> bool:
+def end(job: Job, *, state: str, bill: Bill, **changes: Any) -> bool:
     """Ends the job and settles its reservation, together; False if it is no longer ours."""
-    now = timezone.now()
-    ending = {"state": state, "price": price, "lease_until": None, "next_poll_at": None, "finished_at": now}
+    ending: dict[str, Any] = {"lease_until": None, "next_poll_at": None, "finished_at": timezone.now()}
+    ending |= {"state": state, "price": bill.price, "doubt": bill.doubt}
     with transaction.atomic():
         if not _change(job, ending | changes):
             return False
         if job.day is not None:
-            settle_day(job.day, reserved=job.reserved or 0, spent=price or 0)
+            settle_day(job.day, reserved=job.reserved or 0, spent=bill.price or 0)
     return True
 
 
@@ -68,12 +81,23 @@ def pace(since: datetime) -> float:
     return PACE_FIRST if timezone.now() - since < BUSY_FIRST else PACE
 
 
-def bill(job: Job, trained_tokens: int | None) -> int | None:
-    """What a training of that many tokens costs; the reservation if the provider does not say how many."""
+def bill_for(job: Job, trained_tokens: int | None, *, odd: str = "") -> Bill:
+    """What a training of that many tokens costs, and never more than was reserved for it.
+
+    The reservation if the provider does not say how many, or names a number that can't be (`odd`).
+    """
     price = job.language_model.training_price
-    if trained_tokens is None:
-        return job.reserved
-    return None if price is None else cost(tokens=trained_tokens, price=price)
+    words = {"claimed": odd or said(trained_tokens), "reserved": show(job.reserved)}
+    if odd:
+        sentence = _("对方报的训练词元数不可能（%(claimed)s），按预留 %(reserved)s 结算。")
+        return Bill(job.reserved, sentence % words)
+    if trained_tokens is None or price is None:
+        return Bill(job.reserved if trained_tokens is None else None)
+    amount = cost(tokens=trained_tokens, price=price)
+    if amount == 0 or (job.reserved is not None and amount <= job.reserved):
+        return Bill(amount)
+    sentence = _("对方报了 %(claimed)s 个训练词元，合 %(price)s，超过最多的花费，按预留 %(reserved)s 结算。")
+    return Bill(job.reserved, sentence % (words | {"price": show(amount)}))
 
 
 def _change(job: Job, changes: dict[str, Any]) -> bool:

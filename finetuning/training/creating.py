@@ -4,7 +4,7 @@ from django.utils.translation import gettext as _
 
 from finetuning.models import Job
 from finetuning.training import remote
-from finetuning.training.claims import claim, end, hand_back
+from finetuning.training.claims import NOTHING, claim, end, hand_back
 from finetuning.training.remote import RemoteJob
 from finetuning.training.troubles import doubt, hold, refuse, wait
 from ultraman_site.llm import LLMError, OutcomeUnknown, OutOfMoney, Refused, ServerFailed, TryAgainLater
@@ -15,7 +15,7 @@ def create_remote_job(job: Job) -> None:
     if not claim(job, into=Job.State.CREATING):
         return
     if job.cancel_requested:
-        end(job, state=Job.State.CANCELLED, price=0)
+        end(job, state=Job.State.CANCELLED, bill=NOTHING)
         return
     try:
         created = remote.create_job(job)

@@ -15,7 +15,7 @@ from finetuning.errors import UnreadableResults
 from finetuning.models import Dataset, Job
 from finetuning.results import parse_results
 from finetuning.training import remote
-from finetuning.training.claims import bill, end, hand_back, pace
+from finetuning.training.claims import Bill, bill_for, end, hand_back, pace
 from finetuning.training.remote import RemoteJob
 from finetuning.training.steps import keep_steps
 from stories.models import LanguageModel, PromptStyle
@@ -49,7 +49,7 @@ def _publish(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
         ended = end(
             job,
             state=Job.State.SUCCEEDED,
-            price=bill(job, seen.trained_tokens),
+            bill=bill_for(job, seen.trained_tokens, odd=seen.odd_tokens),
             tuned_model=tuned,
             trained_tokens=seen.trained_tokens,
             unknown_since=None,
@@ -90,7 +90,7 @@ def _stage_results(job: Job, seen: RemoteJob) -> tuple[str, str]:
 def _finish_without_model(job: Job, *, waited: bool, known: dict[str, Any]) -> None:
     sentence = _("对方说训练成功，却没有给出模型的名称。")
     if waited:
-        end(job, state=Job.State.FAILED, price=job.reserved, error=sentence, **known)
+        end(job, state=Job.State.FAILED, bill=Bill(job.reserved), error=sentence, **known)
     else:
         _wait(job, sentence, known=known)
 

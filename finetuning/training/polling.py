@@ -11,7 +11,7 @@ from django.utils import timezone
 from finetuning.models import Job, JobEvent
 from finetuning.results import merge, read_figures, read_total_steps
 from finetuning.training import remote
-from finetuning.training.claims import bill, claim, end, hand_back, keep, pace
+from finetuning.training.claims import Bill, bill_for, claim, end, hand_back, keep, pace
 from finetuning.training.finishing import finish_job
 from finetuning.training.remote import LONGEST_ID, RemoteJob, clean
 from finetuning.training.steps import keep_steps
@@ -79,19 +79,19 @@ def _conclude(job: Job, seen: RemoteJob) -> None:
         finish_job(job, seen, known=known)
     elif seen.status == FAILED:
         # A failed training is not billed, unless the provider counted tokens all the same.
-        price = bill(job, seen.trained_tokens or 0)
-        end(job, state=Job.State.FAILED, price=price, error=seen.error, **_tokens(seen), **known)
+        bill = bill_for(job, seen.trained_tokens or 0, odd=seen.odd_tokens)
+        end(job, state=Job.State.FAILED, bill=bill, error=seen.error, **_tokens(seen), **known)
     elif seen.status == CANCELLED:
-        end(job, state=Job.State.CANCELLED, price=_cancelled_price(job, seen), **_tokens(seen), **known)
+        end(job, state=Job.State.CANCELLED, bill=_cancelled_bill(job, seen), **_tokens(seen), **known)
     else:
         hand_back(job, state=Job.State.CREATED, after=pace(job.created_at), error="", **known)
 
 
-def _cancelled_price(job: Job, seen: RemoteJob) -> int | None:
+def _cancelled_bill(job: Job, seen: RemoteJob) -> Bill:
     """The steps taken until then are billed; their tokens unknown, the reservation counts."""
-    if seen.trained_tokens is None and not job.steps.exists():
-        return bill(job, 0)
-    return bill(job, seen.trained_tokens)
+    if seen.trained_tokens is None and not seen.odd_tokens and not job.steps.exists():
+        return bill_for(job, 0)
+    return bill_for(job, seen.trained_tokens, odd=seen.odd_tokens)
 
 
 def _tokens(seen: RemoteJob) -> dict[str, Any]:

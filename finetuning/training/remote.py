@@ -17,6 +17,7 @@ import httpx2
 from finetuning.models import Job
 from finetuning.training.hyperparameters import wire_parameters
 from stories.errors import UnknownModel
+from stories.ledger import said
 from stories.serving import check_endpoint
 from ultraman_site import llm
 
@@ -32,7 +33,7 @@ LONGEST_ID, LONGEST_NAME, LONGEST_STATUS = 100, 200, 40
 
 @dataclass(frozen=True)
 class RemoteJob:
-    """What a provider says of a job. `status` is its own word."""
+    """What a provider says of a job. `status` is its own word; `odd_tokens` is a count that can't be, as said."""
 
     id: str
     status: str
@@ -40,6 +41,7 @@ class RemoteJob:
     trained_tokens: int | None
     result_files: tuple[str, ...]
     error: str
+    odd_tokens: str = ""
 
 
 def file_name(split: str, sha256: str) -> str:
@@ -161,11 +163,13 @@ def _read_job(reply: Any) -> RemoteJob:
     """Reads with care: compatible servers leave fields out."""
     tokens = getattr(reply, "trained_tokens", None)
     error = getattr(reply, "error", None)
+    is_count = type(tokens) is int and 0 <= tokens <= MOST_TOKENS
     return RemoteJob(
         id=_id_of(reply),
         status=clean(getattr(reply, "status", None), most=LONGEST_STATUS),
         model=clean(getattr(reply, "fine_tuned_model", None), most=LONGEST_NAME),
-        trained_tokens=tokens if isinstance(tokens, int) and 0 <= tokens <= MOST_TOKENS else None,
+        trained_tokens=tokens if is_count else None,
+        odd_tokens="" if is_count or tokens is None else said(tokens),
         result_files=tuple(
             file if isinstance(file, str) else _id_of(file)
             for file in getattr(reply, "result_files", None) or ()

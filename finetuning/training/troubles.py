@@ -4,7 +4,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from finetuning.models import Job
-from finetuning.training.claims import end, hand_back, pace
+from finetuning.training.claims import NOTHING, end, hand_back, pace
 from finetuning.training.planning import other_endpoints
 from ultraman_site.llm import LLMError, Refused, TryAgainLater
 
@@ -33,7 +33,7 @@ def refuse(job: Job, error: Exception) -> None:
             "words": sentence,
             "others": other_endpoints(job),
         }
-    end(job, state=Job.State.REFUSED, price=0, error=sentence)
+    end(job, state=Job.State.REFUSED, bill=NOTHING, error=sentence)
 
 
 def doubt(job: Job, error: Exception | str, *, state: str) -> None:

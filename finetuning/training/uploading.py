@@ -11,7 +11,7 @@ from finetuning.datasets import open_file
 from finetuning.errors import BadDataset
 from finetuning.models import Dataset, Job
 from finetuning.training import remote
-from finetuning.training.claims import claim, end, hand_back, keep
+from finetuning.training.claims import NOTHING, claim, end, hand_back, keep
 from finetuning.training.troubles import doubt, hold, refuse, wait
 from ultraman_site.llm import LLMError, OutcomeUnknown, OutOfMoney, Refused, ServerFailed, TryAgainLater
 
@@ -21,7 +21,7 @@ def upload_files(job: Job) -> None:
     if not claim(job, into=Job.State.UPLOADING):
         return
     if job.cancel_requested:
-        end(job, state=Job.State.CANCELLED, price=0)
+        end(job, state=Job.State.CANCELLED, bill=NOTHING)
         return
     try:
         sent = all(_send(job, *missing) for missing in _missing(job))

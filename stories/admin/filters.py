@@ -69,6 +69,23 @@ class FlagFilter(admin.SimpleListFilter):
         return queryset
 
 
+class DoubtFilter(admin.SimpleListFilter):
+    """Settled calls or jobs whose bill could not be what the provider claimed, until someone looked."""
+
+    title = _("账单")
+    parameter_name = "doubt"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
+        return [("open", _("存疑，待核对")), ("corrected", _("已更正"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        if self.value() == "open":
+            return queryset.exclude(doubt="").filter(corrected_at__isnull=True)
+        if self.value() == "corrected":
+            return queryset.filter(corrected_at__isnull=False)
+        return queryset
+
+
 class DynastyFilter(IngredientFilter):
     title = _("朝代")
     parameter_name = axis = "dynasty"

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from stories.admin.base import ListTitle, check_permission, errors_as_messages, find_or_404, page_context
 from stories.models import LanguageModel
-from stories.serving import promote
+from stories.serving import prices_of, promote, reprice
 
 
 @admin.register(LanguageModel)
@@ -61,6 +61,11 @@ class LanguageModelAdmin(ListTitle):
 
     def has_delete_permission(self, request: HttpRequest, obj: LanguageModel | None = None) -> bool:
         return False
+
+    def save_model(self, request: HttpRequest, obj: LanguageModel, form: Any, change: bool) -> None:
+        """The two things that are changed here: prices by the domain, which writes down who, and the date."""
+        reprice(obj, prices_of(obj), by=check_permission(request, "stories.change_languagemodel"))
+        obj.save(update_fields=["shutdown_date"])
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.promote_view)

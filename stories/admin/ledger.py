@@ -6,7 +6,10 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stories.admin.base import ReadOnlyAdmin, errors_as_messages
+from stories import corrections
+from stories.admin.base import ReadOnlyAdmin, check_permission, errors_as_messages
+from stories.admin.corrections import CorrectableAdmin
+from stories.admin.filters import DoubtFilter
 from stories.models import Attempt, Review, SpendDay, Story
 from stories.money import show
 from stories.resolving import resolve_all, retry_stories
@@ -16,25 +19,21 @@ CONTROL = "stories.control_run"
 
 
 @admin.register(Attempt)
-class AttemptAdmin(ReadOnlyAdmin):
+class AttemptAdmin(CorrectableAdmin):
+    correct_permission = CONTROL
+    correct = staticmethod(corrections.correct_attempt)
     list_display = (
-        "started_at",
-        "story",
-        "language_model",
-        "state",
-        "price_shown",
-        "reserved_shown",
-        "prompt_tokens",
-        "completion_tokens",
+        *("started_at", "purpose", "story", "language_model", "state", "price_shown", "reserved_shown"),
+        *("prompt_tokens", "completion_tokens", "doubt"),
     )
-    list_filter = ("state", "day", "language_model")
+    list_filter = ("state", DoubtFilter, "purpose", "day", "language_model")
     list_select_related = ("story", "language_model")
     search_fields = ("error", "story__dynasty", "story__super_power")
     actions = ("mark_billed", "mark_not_billed", "write_again")
     fields = (
-        *("story", "language_model", "state", "price_shown", "reserved_shown"),
-        *("prompt_tokens", "completion_tokens", "finish_reason", "error"),
-        *("started_at", "first_text_at", "ended_at"),
+        *("purpose", "story", "language_model", "state", "price_shown", "reserved_shown"),
+        *("prompt_tokens", "completion_tokens", "doubt", "finish_reason", "error"),
+        *("started_at", "first_text_at", "ended_at", "corrected_at"),
     )
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
@@ -55,7 +54,7 @@ class AttemptAdmin(ReadOnlyAdmin):
     def _resolve(self, request: HttpRequest, queryset: QuerySet[Attempt], *, billed: bool) -> None:
         with errors_as_messages(request):
             unknown = queryset.select_related("story")
-            resolved = resolve_all(unknown, billed=billed, by=request.user)
+            resolved = resolve_all(unknown, billed=billed, by=check_permission(request, CONTROL))
             words = {"count": resolved}
             messages.success(request, gettext("核对了 %(count)s 次结果不明的调用，其余的没有改动。") % words)
 

@@ -53,14 +53,14 @@ def _settle_line(attempt: Attempt, line: Line) -> None:
     try:
         answer = read_answer(line)
     except llm.LLMError as error:
-        filling.take_error(attempt.story, attempt, error)
+        filling.take_error(attempt.own_story, attempt, error)
     else:
-        filling.take_answer(attempt.story, attempt, answer)
+        filling.take_answer(attempt.own_story, attempt, answer)
 
 
 def _take_back(attempt: Attempt) -> bool:
     """The answer of a call that was given up as lost: it is paid, and its story can still take it."""
-    return reopen(attempt) and claims.take_back(attempt.story, lease=LEASE)
+    return reopen(attempt) and claims.take_back(attempt.own_story, lease=LEASE)
 
 
 def give_back(order: BatchOrder) -> int:
@@ -69,7 +69,7 @@ def give_back(order: BatchOrder) -> int:
     for attempt in open_calls(order):
         with transaction.atomic():
             settle(attempt, state=Attempt.State.REFUSED, error=order.error)
-            count += claims.release(attempt.story)
+            count += claims.release(attempt.own_story)
     return count
 
 
@@ -82,4 +82,4 @@ def lose(order: BatchOrder, sentence: str) -> None:
 @transaction.atomic
 def _lose_one(attempt: Attempt, reason: EndReason, sentence: str) -> None:
     settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
-    claims.end(attempt.story, reason=reason, length=0, error=sentence)
+    claims.end(attempt.own_story, reason=reason, length=0, error=sentence)

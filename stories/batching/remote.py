@@ -72,7 +72,7 @@ def _is_file(file: Any, *, name: str, size: int) -> bool:
 
 def _requests(order: BatchOrder) -> Iterator[dict[str, Any]]:
     for attempt in open_calls(order):
-        ask = ask_of(attempt.story)
+        ask = ask_of(attempt.own_story)
         url = CHAT if ask.messages else COMPLETIONS
         yield {"custom_id": custom_id(attempt), "method": "POST", "url": url, "body": ask.parameters()}
 

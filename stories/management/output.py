@@ -4,7 +4,9 @@ A command subclasses `SiteCommand`, takes its arguments in `add_options`, does i
 the object of `--json`. Bad input becomes one sentence on stderr and exit code 1, never a traceback.
 """
 
+import getpass
 import json
+import platform
 import sys
 import time
 from argparse import ArgumentParser
@@ -131,6 +133,15 @@ def find_editor(username: str) -> User:
     if not user.is_active or not (user.is_staff or user.has_perm("stories.review_story")):
         raise StoryError(_("用户「%(name)s」不是编辑。") % {"name": username})
     return user
+
+
+def terminal_name() -> str:
+    """Who sits at this terminal, for the audit: `root@host`."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        user = "?"
+    return f"{user}@{platform.node()}"
 
 
 def split_list(value: str) -> list[str]:

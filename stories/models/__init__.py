@@ -1,5 +1,6 @@
 """The rows of the domain of stories (floor 2), split by what they are about."""
 
+from stories.models.audit import AuditEntry
 from stories.models.batches import BatchOrder
 from stories.models.flags import Band, Fingerprint, Flag
 from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
@@ -13,6 +14,7 @@ from stories.models.stories import EndReason, Story
 
 __all__ = [
     "Attempt",
+    "AuditEntry",
     "Band",
     "BatchOrder",
     "EndReason",

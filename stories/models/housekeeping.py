@@ -1,6 +1,7 @@
 """Counters and signs of life. Counters are changed by conditional updates only (SQLite has no row locks)."""
 
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 
@@ -15,6 +16,11 @@ class SpendDay(models.Model):
         verbose_name = _("每日花费")
         verbose_name_plural = _("每日花费")
         ordering = ["-day"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(spent__gte=0) & Q(reserved__gte=0), name="spend_day_not_negative"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.day}"

@@ -1,9 +1,35 @@
 """Models that may write stories, and which of them is in use."""
 
-from typing import Self
+from decimal import Decimal
+from typing import Any, Self
 
+from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+
+MOST_USD = Decimal(10_000)
+"""What a million tokens may cost at most: above any price list, and far from what the counters hold."""
+PRICES = ("input_price", "output_price", "training_price")
+
+
+def _price(label: Any) -> "models.DecimalField[Any, Any]":
+    return models.DecimalField(
+        label,
+        max_digits=12,
+        decimal_places=4,
+        null=True,
+        blank=True,
+        validators=[MinValueValidator(0), MaxValueValidator(MOST_USD)],
+    )
+
+
+def _prices_in_range() -> Q:
+    """No price, or one within the range; a NaN, which PostgreSQL holds greater than any number, is outside."""
+    allowed = Q()
+    for name in PRICES:
+        allowed &= Q(**{f"{name}__isnull": True}) | Q(**{f"{name}__gte": 0, f"{name}__lte": MOST_USD})
+    return allowed
 
 
 class PromptStyle(models.TextChoices):
@@ -40,9 +66,9 @@ class LanguageModel(models.Model):
     )
     system_message = models.TextField(_("系统消息"), blank=True)
     stop = models.CharField(_("停止串"), max_length=40, blank=True)
-    input_price = models.DecimalField(_("输入价"), max_digits=12, decimal_places=4, null=True, blank=True)
-    output_price = models.DecimalField(_("输出价"), max_digits=12, decimal_places=4, null=True, blank=True)
-    training_price = models.DecimalField(_("训练价"), max_digits=12, decimal_places=4, null=True, blank=True)
+    input_price = _price(_("输入价"))
+    output_price = _price(_("输出价"))
+    training_price = _price(_("训练价"))
     shutdown_date = models.DateField(_("停用日期"), null=True, blank=True)
     promoted_at = models.DateTimeField(_("启用时间"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("创建时间"), auto_now_add=True)
@@ -53,7 +79,10 @@ class LanguageModel(models.Model):
         verbose_name = _("模型")
         verbose_name_plural = _("模型")
         ordering = ["-created_at", "-pk"]
-        constraints = [models.UniqueConstraint(fields=["name", "base_url"], name="model_once_per_address")]
+        constraints = [
+            models.UniqueConstraint(fields=["name", "base_url"], name="model_once_per_address"),
+            models.CheckConstraint(condition=_prices_in_range(), name="model_prices_in_range"),
+        ]
         permissions = [("promote_languagemodel", "Can promote a language model")]
 
     def __str__(self) -> str:

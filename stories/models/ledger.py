@@ -1,11 +1,25 @@
 """The money ledger: one row per paid call, written before the call is made."""
 
+from typing import TYPE_CHECKING
+
 from django.db import models
+from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from stories.models.stories import Story
 
 
 class Attempt(models.Model):
-    """One call for one story. Money is micro-USD; `unknown` counts as spent, at its reservation."""
+    """One call for one story, or to try a model before it is put in use.
+
+    Money is micro-USD; `unknown` counts as spent, at its reservation. `doubt` is what a provider claimed that
+    could not be settled as it said; staff correct the price, which sets `corrected_at`.
+    """
+
+    class Purpose(models.TextChoices):
+        STORY = "story", _("写故事")
+        PROMOTION = "promotion", _("启用前试问")
 
     class State(models.TextChoices):
         SUBMITTING = "submitting", _("已提交")
@@ -17,8 +31,14 @@ class Attempt(models.Model):
 
     OPEN = (State.SUBMITTING, State.STREAMING)
 
+    purpose = models.CharField(_("用途"), max_length=10, choices=Purpose.choices, default=Purpose.STORY)
     story = models.ForeignKey(
-        "stories.Story", verbose_name=_("故事"), on_delete=models.CASCADE, related_name="attempts"
+        "stories.Story",
+        verbose_name=_("故事"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="attempts",
     )
     language_model = models.ForeignKey(
         "stories.LanguageModel", verbose_name=_("模型"), on_delete=models.PROTECT
@@ -40,6 +60,8 @@ class Attempt(models.Model):
     completion_tokens = models.PositiveIntegerField(_("输出词元"), null=True, blank=True)
     finish_reason = models.CharField(_("结束标记"), max_length=40, blank=True)
     error = models.TextField(_("出错说明"), blank=True)
+    doubt = models.TextField(_("账单存疑"), blank=True)
+    corrected_at = models.DateTimeField(_("费用更正时间"), null=True, blank=True)
     started_at = models.DateTimeField(_("开始时间"), auto_now_add=True)
     first_text_at = models.DateTimeField(_("首字时间"), null=True, blank=True)
     ended_at = models.DateTimeField(_("结束时间"), null=True, blank=True)
@@ -48,7 +70,31 @@ class Attempt(models.Model):
         verbose_name = _("调用")
         verbose_name_plural = _("调用")
         ordering = ["-pk"]
-        constraints = [models.UniqueConstraint(fields=["story", "fence"], name="attempt_once_per_claim")]
+        constraints = [
+            models.UniqueConstraint(fields=["story", "fence"], name="attempt_once_per_claim"),
+            models.CheckConstraint(
+                condition=Q(purpose="story", story__isnull=False)
+                | Q(purpose="promotion", story__isnull=True),
+                name="attempt_story_by_purpose",
+            ),
+            models.UniqueConstraint(
+                fields=["language_model"],
+                condition=Q(purpose="promotion", state__in=["submitting", "streaming"]),
+                name="attempt_one_open_promotion",
+            ),
+        ]
 
     def __str__(self) -> str:
+        if self.story_id is None:
+            return f"{self.get_purpose_display()} · {self.pk}"
         return f"{self.story_id} · {self.fence}"
+
+    @property
+    def is_settled(self) -> bool:
+        return self.state not in self.OPEN
+
+    @property
+    def own_story(self) -> "Story":
+        """The story of a call that was made for one."""
+        assert self.story is not None, "a call for a story has one (attempt_story_by_purpose)"
+        return self.story

@@ -33,7 +33,7 @@ def test_the_sweeper_finds_what_is_due_and_nothing_else(provider: Provider, publ
     Job.objects.filter(pk=later.pk).update(next_poll_at=soon)
     Job.objects.filter(pk=claimed.pk).update(state="creating", lease_until=soon)
     Job.objects.filter(pk=lost.pk).update(state="creating", lease_until=past)
-    training.cancel_job(ended)
+    training.cancel_job(ended, by="test")
     tasks.sweep_jobs()
     assert sorted(published) == [due.pk, lost.pk]
 

@@ -360,7 +360,7 @@ def test_words_are_cleaned_for_every_database(said: object, kept: str) -> None:
 
 def test_cancel_before_anything_was_ordered(provider: Provider) -> None:
     job = make_started_job()
-    assert training.cancel_job(job).state == Job.State.CANCELLED
+    assert training.cancel_job(job, by="test").state == Job.State.CANCELLED
     assert spent() == (0, 0)
     assert training.advance_job(fresh(job)) is False
     assert provider.posts() == []
@@ -368,7 +368,7 @@ def test_cancel_before_anything_was_ordered(provider: Provider) -> None:
 
 def test_cancel_at_the_provider(provider: Provider) -> None:
     job = make_created_job(provider)
-    job = training.cancel_job(job)
+    job = training.cancel_job(job, by="test")
     assert (job.state, job.cancel_requested) == ("created", True)
     job = advance(job)
     assert (job.state, job.remote_status, job.price) == ("cancelled", "cancelled", 0)
@@ -379,7 +379,7 @@ def test_a_training_cancelled_midway_is_billed(provider: Provider) -> None:
     job = make_created_job(provider, epochs=2)
     provider.jobs.add_event("ftjob-1", "Step 1", step=1, train_loss=0.9)
     job = advance(job)
-    training.cancel_job(job)
+    training.cancel_job(job, by="test")
     job = advance(job)
     assert (job.state, job.price) == ("cancelled", job.reserved)
     assert spent() == (job.reserved, 0)
@@ -390,15 +390,15 @@ def test_cancel_while_it_is_being_created(provider: Provider) -> None:
     Job.objects.filter(pk=job.pk).update(
         state="creating", fence=9, lease_until=timezone.now() + timedelta(minutes=1)
     )
-    assert training.cancel_job(job).state == Job.State.CREATING
+    assert training.cancel_job(job, by="test").state == Job.State.CREATING
     assert fresh(job).cancel_requested is True
 
 
 def test_an_ended_job_cannot_be_cancelled(provider: Provider) -> None:
     job = make_started_job()
-    training.cancel_job(job)
+    training.cancel_job(job, by="test")
     with pytest.raises(BadJob, match="已经结束，不能取消"):
-        training.cancel_job(job)
+        training.cancel_job(job, by="test")
 
 
 # --- money and orders
@@ -494,7 +494,7 @@ def test_an_identical_order_gets_the_unfinished_job(provider: Provider) -> None:
     again = training.order_job(job.dataset, model=job.language_model, epochs=4, suffix="other")
     assert again.pk == job.pk
     assert training.order_job(job.dataset, model=job.language_model, epochs=3).pk != job.pk
-    training.cancel_job(job)
+    training.cancel_job(job, by="test")
     assert training.order_job(job.dataset, model=job.language_model, epochs=4).pk != job.pk
 
 

@@ -50,7 +50,7 @@ def test_a_create_that_did_nothing_is_held_for_a_person(provider: Provider, faul
     assert job.state == Job.State.CREATE_UNKNOWN
     assert len(provider.posts(JOBS)) == 1
     assert job.next_poll_at is not None
-    training.send_again(job)
+    training.send_again(job, by="test")
     job = advance(job)
     assert (job.state, job.remote_id) == ("created", "ftjob-1")
     assert len(provider.posts(JOBS)) == 2
@@ -167,7 +167,7 @@ def test_an_upload_that_did_nothing_is_held_for_a_person(provider: Provider, fau
     job = advance(job, 3)
     assert job.state == Job.State.UPLOAD_UNKNOWN
     assert len(provider.posts(FILES)) == 1
-    training.send_again(job)
+    training.send_again(job, by="test")
     job = advance(job)
     assert job.state == Job.State.UPLOADED
 
@@ -195,7 +195,7 @@ def test_cancelled_in_doubt_it_is_cancelled_when_found(provider: Provider) -> No
     job = advance(make_started_job())
     provider.next(Fault.DONE_BUT_500, path=JOBS)
     job = advance(job)
-    assert training.cancel_job(job).state == Job.State.CREATE_UNKNOWN
+    assert training.cancel_job(job, by="test").state == Job.State.CREATE_UNKNOWN
     job = advance(job, 2)
     assert (job.state, provider.jobs.only_job()["status"]) == ("cancelled", "cancelled")
 
@@ -204,7 +204,7 @@ def test_given_up_in_doubt_counts_as_spent(provider: Provider) -> None:
     job = advance(make_started_job())
     provider.next(Fault.SERVER_ERROR, path=JOBS)
     job = advance(job)
-    training.abandon_job(job)
+    training.abandon_job(job, by="test")
     job = fresh(job)
     assert (job.state, job.price) == ("cancelled", job.reserved)
     day = SpendDay.objects.get()
@@ -213,9 +213,11 @@ def test_given_up_in_doubt_counts_as_spent(provider: Provider) -> None:
 
 def test_only_what_is_in_doubt_can_be_sent_again_looked_for_or_given_up(provider: Provider) -> None:
     job = advance(make_started_job(), 2)
-    for decide in (training.send_again, training.look_again, training.abandon_job):
+    for decide in (training.send_again, training.abandon_job):
         with pytest.raises(BadJob):
-            decide(job)
+            decide(job, by="test")
+    with pytest.raises(BadJob):
+        training.look_again(job)
 
 
 def test_looking_slows_down_after_a_minute(provider: Provider) -> None:

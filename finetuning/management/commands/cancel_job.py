@@ -7,6 +7,7 @@ from django.utils.translation import gettext as _
 
 from finetuning import tasks, training
 from finetuning.management.output import TrainingCommand, describe
+from stories.management.output import terminal_name
 from ultraman_site.publishing import publish
 
 
@@ -18,7 +19,7 @@ class Command(TrainingCommand):
         parser.add_argument("job", metavar="JOB")
 
     def run(self, *, job: str, **options: Any) -> dict[str, Any]:
-        cancelled = training.cancel_job(training.find_job(job))
+        cancelled = training.cancel_job(training.find_job(job), by=terminal_name())
         if cancelled.has_ended:
             self.say(_("任务 %(job)s 已取消。") % {"job": cancelled})
         else:

@@ -1,0 +1,64 @@
+"""Who decided what about money or the serving model: rows that are written once and never changed."""
+
+from typing import Any, NoReturn
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
+    def update(self, **_changes: Any) -> NoReturn:
+        raise TypeError("an audit entry is never changed")
+
+    def delete(self) -> NoReturn:
+        raise TypeError("an audit entry is never deleted")
+
+
+class AuditEntry(models.Model):
+    """One decision of a person; `actor` names them, also where there is no account (`by` null: a terminal).
+
+    `subject_kind` is the row's label ("stories.attempt"), `before` and `after` its values; money is micro-USD.
+    """
+
+    class Action(models.TextChoices):
+        PRICE_CORRECTED = "price_corrected", _("更正费用")
+        OUTCOME_RESOLVED = "outcome_resolved", _("核对结果不明的调用")
+        MODEL_PROMOTED = "model_promoted", _("启用模型")
+        MODEL_REPRICED = "model_repriced", _("改动价格")
+        JOB_CANCELLED = "job_cancelled", _("取消微调任务")
+        JOB_SENT_AGAIN = "job_sent_again", _("重新发送微调任务")
+        JOB_ABANDONED = "job_abandoned", _("放弃微调任务")
+
+    action = models.CharField(_("操作"), max_length=24, choices=Action.choices)
+    by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, verbose_name=_("账号"), null=True, blank=True, on_delete=models.PROTECT
+    )
+    actor = models.CharField(_("谁"), max_length=200)
+    subject_kind = models.CharField(max_length=60)
+    subject_id = models.CharField(max_length=60)
+    subject_label = models.CharField(_("对象"), max_length=300)
+    before = models.JSONField(_("之前"))
+    after = models.JSONField(_("之后"))
+    reason = models.TextField(_("理由"), blank=True)
+    created_at = models.DateTimeField(_("时间"), auto_now_add=True)
+
+    objects = AuditEntryQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("操作记录")
+        verbose_name_plural = _("操作记录")
+        ordering = ["-pk"]
+        indexes = [models.Index(fields=["subject_kind", "subject_id"], name="audit_subject")]
+
+    def __str__(self) -> str:
+        return f"{self.get_action_display()} · {self.subject_label}"
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """Writes the row, once."""
+        if not self._state.adding:
+            raise TypeError("an audit entry is never changed")
+        super().save(*args, **kwargs)
+
+    def delete(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError("an audit entry is never deleted")

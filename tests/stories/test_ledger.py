@@ -1,0 +1,112 @@
+"""Money: what a settlement may be, whatever a provider claims; corrections are in test_corrections.py."""
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import IntegrityError, transaction
+
+from stories import ledger
+from stories.models import Attempt, LanguageModel, Run, SpendDay, Story
+from stories.prompts import ask_for
+from tests.factories import make_model, make_run, make_story
+
+pytestmark = pytest.mark.django_db
+MOST = 10**9
+
+
+@pytest.fixture
+def attempt() -> Attempt:
+    """An open call of a run, with its money reserved."""
+    model = make_model(input_price=Decimal("0.15"), output_price=Decimal("0.60"))
+    story = make_story(run=make_run(language_model=model), state=Story.State.WRITING)
+    return ledger.open_attempt(story, ask_for(model, story.combo, template=story.template))
+
+
+def settle(attempt: Attempt, prompt: Any, completion: Any, *, state: str = Attempt.State.COMPLETE) -> Attempt:
+    assert ledger.settle(attempt, state=state, prompt_tokens=prompt, completion_tokens=completion)
+    return Attempt.objects.get(pk=attempt.pk)
+
+
+def money() -> tuple[int, int, int, int]:
+    day, run = SpendDay.objects.get(), Run.objects.get()
+    return day.spent, day.reserved, run.spent, run.reserved
+
+
+def test_an_honest_bill_is_settled_as_it_is(attempt: Attempt) -> None:
+    settled = settle(attempt, 100, 300)
+    price = ledger.bill(settled.language_model, prompt_tokens=100, completion_tokens=300)
+    assert (settled.price, settled.doubt) == (price, "")
+    assert money() == (price, 0, price, 0)
+
+
+def test_the_dearest_honest_bill_is_the_reservation(attempt: Attempt) -> None:
+    asked = ask_for(attempt.language_model, attempt.story.combo, template=attempt.story.template)
+    length = sum(len(message["content"]) for message in asked.messages)
+    settled = settle(attempt, length * 3 // 2 + 32, asked.max_tokens)
+    assert (settled.price, settled.doubt) == (attempt.reserved, "")
+
+
+def test_a_bill_above_the_reservation_is_clamped_and_flagged(attempt: Attempt) -> None:
+    settled = settle(attempt, 100, 1_000_000)
+    assert settled.price == attempt.reserved
+    assert (settled.prompt_tokens, settled.completion_tokens) == (100, 1_000_000)
+    assert "1000000" in settled.doubt and "$0.6000" in settled.doubt
+    assert money() == (attempt.reserved, 0, attempt.reserved, 0)
+
+
+COUNTS = [2**40, MOST + 1, -1, -(2**63), 10**5000, 1.5, "7", True, float("inf")]
+
+
+@pytest.mark.parametrize("count", COUNTS, ids=range(len(COUNTS)))
+def test_impossible_counts_are_unknown_and_cost_the_reservation(attempt: Attempt, count: Any) -> None:
+    settled = settle(attempt, 100, count)
+    assert (settled.price, settled.prompt_tokens, settled.completion_tokens) == (attempt.reserved, 100, None)
+    assert settled.doubt
+    assert money() == (attempt.reserved, 0, attempt.reserved, 0)
+
+
+def test_two_to_the_forty_leaves_the_day_open(attempt: Attempt, settings: Any) -> None:
+    settings.DAILY_SPEND_LIMIT_USD = Decimal(5)
+    settle(attempt, 100, 2**40)
+    assert SpendDay.objects.get().spent <= 5_000_000
+    ledger.reserve_day(1_000_000, attempt.day)
+
+
+def test_a_provider_that_says_nothing_is_no_reason_for_doubt(attempt: Attempt) -> None:
+    settled = settle(attempt, None, None, state=Attempt.State.UNKNOWN)
+    assert (settled.price, settled.doubt) == (attempt.reserved, "")
+
+
+def test_a_refused_call_costs_nothing_whatever_it_claims(attempt: Attempt) -> None:
+    settled = settle(attempt, 100, 2**40, state=Attempt.State.REFUSED)
+    assert (settled.price, settled.completion_tokens) == (0, None)
+    assert money() == (0, 0, 0, 0)
+
+
+def test_an_unknown_price_stays_unknown() -> None:
+    model = make_model(input_price=None, output_price=None)
+    story = make_story(run=make_run(language_model=model), state=Story.State.WRITING)
+    opened = ledger.open_attempt(story, ask_for(model, story.combo, template=story.template))
+    settled = settle(opened, 5, 2**40)
+    assert (settled.price, settled.completion_tokens) == (None, None)
+    assert settled.doubt
+
+
+def test_no_counter_falls_below_nothing(attempt: Attempt) -> None:
+    SpendDay.objects.update(reserved=0)
+    Run.objects.update(reserved=0)
+    ledger.charge(settle(attempt, 1, 1), -10_000_000)
+    assert money() == (0, 0, 0, 0)
+
+
+@pytest.mark.parametrize("column", ["spent", "reserved"])
+def test_the_database_refuses_a_negative_counter(attempt: Attempt, column: str) -> None:
+    with pytest.raises(IntegrityError, match="spend_day_not_negative"), transaction.atomic():
+        SpendDay.objects.update(**{column: -1})
+
+
+@pytest.mark.parametrize("column", ["input_price", "output_price", "training_price"])
+def test_the_database_refuses_a_negative_price(attempt: Attempt, column: str) -> None:
+    with pytest.raises(IntegrityError, match="model_prices_in_range"), transaction.atomic():
+        LanguageModel.objects.update(**{column: Decimal("-0.0001")})
