@@ -20,7 +20,7 @@ from stories.ledger import half, known_amount, reservation
 from stories.models import Attempt, BatchOrder, EndReason, LanguageModel, Run, Story, Template
 from stories.planning import Cell, Wish, check_plan, plan_cells
 from stories.prompts import ask_for, current_template
-from stories.serving import add_model, check_endpoint
+from stories.serving import add_model, check_endpoint, check_in_service
 
 
 @dataclass(frozen=True)
@@ -96,6 +96,7 @@ def plan_run(
     cells = plan_cells(wish)
     check_plan(cells)
     check_endpoint(model)
+    check_in_service(model)
     estimate = estimate_run(cells, model=model, template=template, is_batch=is_batch)
     known_amount(estimate.most, model)
     with transaction.atomic():

@@ -1,7 +1,6 @@
 """Which language models there are, and which one writes the readers' stories (floor 3).
 
-The serving model is the one promoted last; until a first promotion it is `OPENAI_MODEL`. Rolling back is
-promoting an older one.
+The serving model is the one promoted last (promotion.py); until a first promotion it is `OPENAI_MODEL`.
 """
 
 from django.conf import settings
@@ -123,14 +122,8 @@ def check_endpoint(model: LanguageModel) -> None:
         raise UnknownModel(_("模型「%(name)s」在 %(url)s，而本站现在的设置不连接那里。") % words)
 
 
-def promote(model: LanguageModel) -> LanguageModel | None:
-    """Makes `model` the serving model; returns the one it replaces. Raises `UnknownModel`."""
-    check_endpoint(model)
-    with transaction.atomic():
-        previous = LanguageModel.objects.promoted().first()
-        now = timezone.now()
-        if previous is not None and previous.promoted_at is not None:
-            now = max(now, previous.promoted_at)
-        LanguageModel.objects.filter(pk=model.pk).update(promoted_at=now)
-    model.promoted_at = now
-    return previous
+def check_in_service(model: LanguageModel) -> None:
+    """Raises `UnknownModel` from the model's shutdown date on, by the site's own calendar."""
+    if model.shutdown_date and model.shutdown_date <= timezone.localdate():
+        words = {"name": model.name, "date": model.shutdown_date}
+        raise UnknownModel(_("模型「%(name)s」已于 %(date)s 停用，请换一个模型。") % words)

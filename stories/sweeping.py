@@ -17,6 +17,8 @@ from stories.models import Attempt, EndReason, Run, Story
 LEFT_BEHIND = timedelta(seconds=20)
 REPUBLISH = timedelta(seconds=60)
 OVERDUE = timedelta(seconds=60)
+LONGEST_TRIAL = timedelta(minutes=5)
+"""Longer than the one call of a promotion takes, connecting and reading (llm.py)."""
 BATCH = 1000
 
 
@@ -43,6 +45,18 @@ def _expire(story: Story) -> bool:
             return claims.release(story)
         ledger.settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
         return claims.end(story, reason=EndReason.LOST, error=sentence, length=story.length)
+
+
+def expire_promotions() -> int:
+    """Gives up the calls that models were tried with and whose process is gone; how many."""
+    lost = Attempt.objects.filter(
+        purpose=Attempt.Purpose.PROMOTION,
+        state__in=Attempt.OPEN,
+        started_at__lt=timezone.now() - LONGEST_TRIAL,
+    )
+    sentence = "试问模型的进程中断了，结果不明。"
+    settled = [ledger.settle(one, state=Attempt.State.UNKNOWN, error=sentence) for one in lost[:BATCH]]
+    return sum(settled)
 
 
 def cancel_orphans() -> int:

@@ -45,6 +45,7 @@ def sweep() -> None:
     """Every ten seconds, sent by beat: ends what was lost and hands out what was left behind."""
     steady = heartbeats.beat_steadily("beat")
     sweeping.expire_leases(overdue=timedelta() if steady else sweeping.OVERDUE)
+    sweeping.expire_promotions()
     sweeping.cancel_orphans()
     for story in sweeping.left_behind():
         if not publish_story(story):

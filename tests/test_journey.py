@@ -170,8 +170,10 @@ def test_7_promotion_can_be_rolled_back(
 ) -> None:
     parent, child = trained["model"], further["model"]
     journey.promote(parent)
-    assert journey.promote(child) == {"model": child, "previous": parent}
-    assert journey.promote(parent) == {"model": parent, "previous": child}
+    for model, previous in ((child, parent), (parent, child)):
+        done = journey.promote(model)
+        assert (done["model"], done["previous"]) == (model, previous)
+        assert done["answer"], "the model was asked before readers ask it"
 
 
 def _lines(path: Path) -> list[str]:

@@ -12,9 +12,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from stories.admin.base import ListTitle, check_permission, errors_as_messages, find_or_404, page_context
+from stories.admin.base import ListTitle, check_permission, find_or_404, page_context
+from stories.errors import StoryError
 from stories.models import LanguageModel
-from stories.serving import prices_of, promote, reprice
+from stories.promotion import Promotion, promote, warn_of_shutdown
+from stories.serving import prices_of, reprice
 
 
 @admin.register(LanguageModel)
@@ -73,15 +75,33 @@ class LanguageModelAdmin(ListTitle):
         return [path("<int:pk>/promote/", view, name=name), *super().get_urls()]
 
     def promote_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        """Asks first; a POST makes the model the serving one, or rolls back to it."""
-        check_permission(request, "stories.promote_languagemodel")
+        """Asks first; a POST tries the model with one call, and makes it the serving one if it answers."""
+        person = check_permission(request, "stories.promote_languagemodel")
         model = find_or_404(self, request, str(pk))
         if request.method != "POST":
             serving = LanguageModel.objects.promoted().first() or settings.OPENAI_MODEL
-            context = page_context(self, request, title=_("启用模型"), model=model, serving=serving)
+            context = page_context(
+                self,
+                request,
+                title=_("启用模型"),
+                model=model,
+                serving=serving,
+                warning=warn_of_shutdown(model),
+            )
             return TemplateResponse(request, "admin/stories/languagemodel/promote.html", context)
-        with errors_as_messages(request):
-            previous = promote(model)
-            words = {"name": model, "previous": previous or "—"}
-            messages.success(request, _("读者的故事现在由「%(name)s」来写，之前是「%(previous)s」。") % words)
+        try:
+            self._say_promoted(request, model, promote(model, by=person))
+        except StoryError as error:
+            messages.error(request, str(error))
+            return HttpResponseRedirect(request.path)
         return HttpResponseRedirect(reverse("admin:stories_languagemodel_changelist"))
+
+    def _say_promoted(self, request: HttpRequest, model: LanguageModel, done: Promotion) -> None:
+        words = {"name": model, "previous": done.previous or "—", "answer": done.answer}
+        if not done.answer:
+            messages.info(request, _("「%(name)s」已经在用了。") % words)
+            return
+        messages.success(request, _("读者的故事现在由「%(name)s」来写，之前是「%(previous)s」。") % words)
+        messages.success(request, _("它试着答了：「%(answer)s」") % words)
+        if warning := warn_of_shutdown(model):
+            messages.warning(request, warning)

@@ -14,7 +14,7 @@ from django.utils import timezone
 from finetuning import training
 from finetuning.datasets import full_path
 from finetuning.models import Dataset, Job
-from stories.serving import promote
+from stories.promotion import promote
 from tests.finetuning.makers import (
     advance,
     fresh,
@@ -253,7 +253,7 @@ def test_a_finished_job_shows_its_bill_and_leads_to_promotion(provider: Provider
     assert trainer.get(f"{here}/curves/").json()["live"] is False
     content = trainer.get(f"{here}/results/").content.decode()
     assert content.splitlines()[2] == "2,,,0.5,,0.8,0.6,0.7"
-    promote(job.tuned_model)
+    promote(job.tuned_model, by="test")
     assert promotion not in text_of(trainer.get(f"{here}/change/"))
 
 

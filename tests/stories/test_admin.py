@@ -449,13 +449,14 @@ def test_a_run_is_paused_resumed_retried_and_cancelled(editor, redis_server):
 # --- models, templates, ingredients -------------------------------------------------------------------------
 
 
-def test_promoting_asks_first_and_can_be_rolled_back(trainer):
+def test_promoting_asks_first_and_can_be_rolled_back(trainer, provider):
+    make_template()
     old, new = make_serving_model("old"), make_model("new")
     address = f"/admin/stories/languagemodel/{new.pk}/promote/"
     assert "以后读者的故事都由 <strong>new</strong> 来写" in trainer.get(address).content.decode()
     assert LanguageModel.objects.promoted().first() == old
     response = trainer.post(address, follow=True)
-    assert messages_of(response) == ["读者的故事现在由「new」来写，之前是「old」。"]
+    assert messages_of(response)[0] == "读者的故事现在由「new」来写，之前是「old」。"
     assert LanguageModel.objects.promoted().first() == new
     trainer.post(f"/admin/stories/languagemodel/{old.pk}/promote/")
     assert LanguageModel.objects.promoted().first() == old

@@ -90,11 +90,14 @@ def test_a_story_that_fails_says_why(web: Web, provider: Provider) -> None:
     assert data["state"] == "failed"
 
 
-def test_promote_and_roll_back(web: Web) -> None:
+def test_promote_and_roll_back(web: Web, provider: Provider) -> None:
+    make_template()
     make_serving_model("old")
     make_model("new")
-    assert web.manage("promote", "new", "--json").json == {"model": "new", "previous": "old"}
-    assert web.manage("promote", "old", "--json").json == {"model": "old", "previous": "new"}
+    answer = f"{provider.text[:60]}…"
+    for model, previous in (("new", "old"), ("old", "new")):
+        done = web.manage("promote", model, "--json")
+        assert done.json == {"model": model, "previous": previous, "answer": answer}
     assert LanguageModel.objects.promoted().first().name == "old"
     rc, _out, err, data = web.manage("promote", "nobody", "--json")
     assert rc == 1

@@ -24,6 +24,7 @@ from stories import asking, generation, reviewing, serving
 from stories.combos import make_combo
 from stories.management.output import Failed
 from stories.models import LanguageModel, PromptStyle, Run, Story
+from stories.promotion import promote
 from stories.readers import Reader, stories_of
 from stories.tasks import publish_run, publish_story
 from stories.writing import request_stop
@@ -101,7 +102,7 @@ class Command(TrainingCommand):
         if job.tuned_model is None:
             raise Failed(_("微调任务没有成功：%(error)s") % {"error": job.error})
         if job.tuned_model.promoted_at is None:
-            serving.promote(job.tuned_model)
+            promote(job.tuned_model, by=trainer)
         self.say(_("在用模型 %(model)s") % {"model": job.tuned_model})
         return job.tuned_model
 

@@ -1,0 +1,131 @@
+"""Puts a language model in use, after one real call has shown that its endpoint serves it (floor 3).
+
+Rolling back is promoting an older model, by the same way. The call is a row of the ledger before it is made,
+like any other; a press that finds one open for the same model is turned away by a constraint of that row.
+"""
+
+from dataclasses import dataclass, replace
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from stories.audit import Actor, record
+from stories.combos import Combo
+from stories.connections import release_scarce_connection
+from stories.errors import BadState, UnknownModel
+from stories.gathering import Gatherer
+from stories.ledger import open_promotion, settle
+from stories.models import Attempt, AuditEntry, LanguageModel
+from stories.prompts import ask_for
+from stories.serving import check_endpoint, check_in_service
+from ultraman_site import llm
+
+TRIAL = Combo("唐", "隐形", "轻松")
+TRIAL_TOKENS = 60
+SHOWN = 60  # characters of the answer
+SOON = 30  # days
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """`previous` was in use before; `answer` is how the model's answer began, "" if it was in use already."""
+
+    previous: LanguageModel | None
+    answer: str
+
+
+class _InUse(Exception):
+    """The model is in use already: nothing is asked, nothing is paid."""
+
+
+def promote(model: LanguageModel, *, by: Actor) -> Promotion:
+    """Makes `model` the serving model, if it answers one question.
+
+    Raises `UnknownModel` if it is retired, elsewhere, of unknown price under a daily limit, or does not answer
+    (with the provider's words); `OverBudget`; `BadState` while someone else is trying it.
+    """
+    check_endpoint(model)
+    check_in_service(model)
+    ask = replace(ask_for(model, TRIAL, template=None), max_tokens=TRIAL_TOKENS)
+    try:
+        attempt = _open(model, ask)
+    except _InUse:
+        return Promotion(previous=model, answer="")
+    release_scarce_connection()
+    return _conclude(attempt, _call(attempt, ask), by=by)
+
+
+def warn_of_shutdown(model: LanguageModel) -> str:
+    """A sentence if the model will be shut down within `SOON` days, else ""."""
+    if model.shutdown_date is None:
+        return ""
+    days = (model.shutdown_date - timezone.localdate()).days
+    words = {"name": model.name, "days": days, "date": model.shutdown_date}
+    return _("模型「%(name)s」%(days)s 天后停用（%(date)s）。") % words if 0 < days <= SOON else ""
+
+
+def _open(model: LanguageModel, ask: llm.Ask) -> Attempt:
+    try:
+        with transaction.atomic():
+            attempt = open_promotion(model, ask)
+            # Only now: a press that ended a moment ago promoted it in the transaction that let ours in.
+            if LanguageModel.objects.promoted().first() == model:
+                raise _InUse
+            return attempt
+    except IntegrityError as error:
+        raise BadState(_("有人正在试问模型「%(name)s」：请等它答完。") % {"name": model.name}) from error
+
+
+def _call(attempt: Attempt, ask: llm.Ask) -> llm.Answer:
+    model = attempt.language_model
+    try:
+        return llm.complete(model.endpoint, ask)
+    except llm.LLMError as error:
+        unknown = isinstance(error, llm.OutcomeUnknown)
+        state = Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED
+        settle(attempt, state=state, error=str(error))
+        raise _stays_out(model, str(error)) from error
+
+
+def _conclude(attempt: Attempt, answer: llm.Answer, *, by: Actor) -> Promotion:
+    """Settles the call, puts its model in use and writes down who did it, together."""
+    model, said = attempt.language_model, _first_characters(answer.text)
+    with transaction.atomic():
+        settled = settle(
+            attempt,
+            state=Attempt.State.COMPLETE,
+            finish_reason=answer.finish_reason,
+            prompt_tokens=answer.prompt_tokens,
+            completion_tokens=answer.completion_tokens,
+        )
+        if settled and said:
+            previous = _put_in_use(model)
+            before = {"serving": previous.name if previous else None}
+            after = {"serving": model.name, "answer": said}
+            record(AuditEntry.Action.MODEL_PROMOTED, model, by=by, before=before, after=after)
+            return Promotion(previous, said)
+    raise _stays_out(model, _("它什么也没有答。") if settled else _("它答得太晚，这次调用已记为结果不明。"))
+
+
+def _put_in_use(model: LanguageModel) -> LanguageModel | None:
+    """The newest `promoted_at` serves; returns the model that did until now."""
+    previous = LanguageModel.objects.promoted().first()
+    now = timezone.now()
+    if previous is not None and previous.promoted_at is not None:
+        now = max(now, previous.promoted_at)
+    LanguageModel.objects.filter(pk=model.pk).update(promoted_at=now)
+    model.promoted_at = now
+    return previous
+
+
+def _first_characters(answer: str) -> str:
+    gatherer = Gatherer()
+    gatherer.add(answer)
+    gatherer.finish()
+    text = gatherer.take().strip()
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _stays_out(model: LanguageModel, why: str) -> UnknownModel:
+    return UnknownModel(_("模型「%(name)s」没有启用：%(why)s") % {"name": model.name, "why": why})
