@@ -183,8 +183,8 @@ def reopen(attempt: Attempt) -> bool:
         if not unknown.update(state=Attempt.State.SUBMITTING, price=None, ended_at=None):
             return False
         settle_day(attempt.day, reserved=-attempt.reserved, spent=-spent)
-        if attempt.story.run_id:
-            Run.objects.filter(pk=attempt.story.run_id).update(
+        if attempt.own_story.run_id:
+            Run.objects.filter(pk=attempt.own_story.run_id).update(
                 reserved=F("reserved") + attempt.reserved, spent=F("spent") - spent
             )
     return True

@@ -22,7 +22,7 @@ def forget_impossible_figures(apps: Any, _schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("stories", "0006_batches"),
+        ("stories", "0007_batch_backoff"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
