@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from django.db.models import F
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from stories.models import ReaderDay
 
@@ -49,3 +50,8 @@ def _line(raw: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network | None:
     except ValueError:
         return None
     return ipaddress.ip_network((address, 64 if address.version == 6 else 32), strict=False)
+
+
+def hash_address(raw: str) -> str:
+    """What tells one `name_address` from another without saying which: 64 hex digits, keyed with SECRET_KEY."""
+    return salted_hmac("stories.address", name_address(raw), algorithm="sha256").hexdigest()

@@ -131,7 +131,10 @@ class LibraryForm(forms.Form):
 class ReportForm(forms.Form):
     """Why a story is reported, and which passage is meant."""
 
-    cause = forms.ChoiceField(label=gettext_lazy("缘由"), choices=Reaction.Cause.choices)
+    # Who chooses nothing must not claim a grave cause, which can hide a story at once.
+    cause = forms.ChoiceField(
+        label=gettext_lazy("缘由"), choices=Reaction.Cause.choices, initial=Reaction.Cause.OTHER
+    )
     passage = forms.CharField(label=gettext_lazy("有问题的段落"), required=False, max_length=1000)
     reason = forms.CharField(label=gettext_lazy("还想说的"), required=False, max_length=500)
 

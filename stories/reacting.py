@@ -1,17 +1,18 @@
 """What a reader says of a story: 👍 or 👎, read to the end, reported (floor 3).
 
-Each is a row with the model that wrote the story. A report holds the story back at once, by a mark on its
-row; an editor's decision in `reviewing` lets it go or keeps it back.
+Each is a row with the model that wrote the story. Every report waits for an editor, whose decision in
+`reviewing` settles it; `holds` tells which of them hold the story back until then, by a mark on its row.
 """
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 from django.db import transaction
 from django.db.models import Count
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from stories import counters, sharing
+from stories import counters, holds, sharing
 from stories.errors import BadState, QuotaUsedUp
 from stories.models import Reaction, Story
 from stories.readers import Reader, owns
@@ -19,25 +20,29 @@ from stories.readers import Reader, owns
 REACTIONS_PER_DAY = 300
 """New ones from one address: a visitor without a cookie is a new reader each time."""
 REPORTS_PER_DAY = 20
-"""From one address; each takes a story off the shelf until an editor has looked."""
+"""From one address; each is work for an editor."""
+ADDRESS_KEPT = timedelta(days=30)
+"""How long a report nobody decided on is counted as another address's."""
 Kind = Reaction.Kind
 
 
 @dataclass(frozen=True)
 class Mine:
-    """What one reader said of one story; `taste` is "" for neither 👍 nor 👎."""
+    """What one reader said of one story; `taste` is "" for neither 👍 nor 👎. `settled`: an editor saw the report."""
 
     taste: str
     finished: bool
     reported: bool
+    settled: bool
 
 
 def said_of(story: Story, *, reader: Reader) -> Mine:
-    kinds = set(story.reactions.filter(who=reader.identity).values_list("kind", flat=True))
+    said = dict(story.reactions.filter(who=reader.identity).values_list("kind", "settled_by"))
     return Mine(
-        taste=next(iter(kinds & {Kind.LIKED, Kind.DISLIKED}), ""),
-        finished=Kind.FINISHED in kinds,
-        reported=Kind.REPORTED in kinds,
+        taste=next((kind for kind in (Kind.LIKED, Kind.DISLIKED) if kind in said), ""),
+        finished=Kind.FINISHED in said,
+        reported=Kind.REPORTED in said,
+        settled=said.get(Kind.REPORTED) is not None,
     )
 
 
@@ -79,7 +84,7 @@ def finish(story: Story, *, reader: Reader) -> None:
 
 @transaction.atomic
 def report(story: Story, *, reader: Reader, cause: str, reason: str = "", passage: str = "") -> Reaction:
-    """Reports a story, and holds it back until an editor decides.
+    """Reports a story, which an editor will decide on; until then it may be held back (`story.held_at`).
 
     Raises `BadState` for a second report by the same reader, `QuotaUsedUp` at the address's limit.
     """
@@ -87,10 +92,23 @@ def report(story: Story, *, reader: Reader, cause: str, reason: str = "", passag
     if story.reactions.reports().filter(who=reader.identity).exists():
         raise BadState(_("你已经举报过这一篇，编辑会看的。"))
     _count(reader, "reports", limit=REPORTS_PER_DAY)
-    made = _make(story, reader, kind=Kind.REPORTED, cause=cause, reason=reason, passage=passage)
-    Story.objects.filter(pk=story.pk, held_at__isnull=True).update(held_at=timezone.now())
-    story.refresh_from_db(fields=["held_at"])
+    # Readers who report one story at once wait for each other here: the last of them counts all.
+    row = Story.objects.select_for_update().get(pk=story.pk)
+    values = {"cause": cause, "reason": reason, "passage": passage}
+    address = counters.hash_address(reader.address)
+    made = _make(row, reader, kind=Kind.REPORTED, address_hash=address, **values)
+    row.reported_at = timezone.now()
+    if row.held_at is None and holds.holds(made, reader=reader, story=row):
+        row.held_at = row.reported_at
+    row.save(update_fields=["reported_at", "held_at"])
+    story.reported_at, story.held_at = row.reported_at, row.held_at
     return made
+
+
+def forget_old_addresses() -> int:
+    """Addresses of reports that nobody decided on for long; how many. A decision forgets them at once."""
+    old = Reaction.objects.reports().filter(created_at__lt=timezone.now() - ADDRESS_KEPT)
+    return old.exclude(address_hash="").order_by().update(address_hash="")
 
 
 def _make(story: Story, reader: Reader, **values: str) -> Reaction:

@@ -88,11 +88,13 @@ def stories_of(reader: Reader) -> StoryQuerySet:
 def keep_stories(key: str, *, user: User) -> int:
     """What the cookie's reader wrote and said is the account's from now on; how many stories.
 
-    Where both said something of the same story, the account's word stands.
+    Where both said something of the same story, the account's word stands; where both reported it, both do.
     """
     theirs, mine = f"key:{key}", f"user:{user.pk}"
     rated = _drop_doubles(theirs, mine)
-    Reaction.objects.filter(who=theirs).update(who=mine)
+    reported = Reaction.objects.reports().filter(who=mine).values_list("story", flat=True)
+    reported_twice = Q(kind=Reaction.Kind.REPORTED, story__in=list(reported))
+    Reaction.objects.filter(who=theirs).exclude(reported_twice).update(who=mine)
     for story in Story.objects.filter(pk__in=rated).annotate(
         liked=Count("reactions", filter=Q(reactions__kind=Reaction.Kind.LIKED))
     ):
@@ -107,7 +109,6 @@ def _drop_doubles(theirs: str, mine: str) -> set[UUID]:
     doubled = Reaction.objects.tastes().filter(who=theirs, story__in=tastes)
     rated = set(doubled.values_list("story", flat=True))
     doubled.delete()
-    for kind in (Reaction.Kind.FINISHED, Reaction.Kind.REPORTED):
-        said = Reaction.objects.filter(who=mine, kind=kind).values("story")
-        Reaction.objects.filter(who=theirs, kind=kind, story__in=said).delete()
+    finished = Reaction.objects.filter(kind=Reaction.Kind.FINISHED)
+    finished.filter(who=theirs, story__in=finished.filter(who=mine).values("story")).delete()
     return rated

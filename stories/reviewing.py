@@ -3,7 +3,7 @@
 Each decision is one transaction: the story changes by compare-and-set on what the editor saw, and a `Review`
 row keeps the text and the verdict before and after. The model's `text` never changes; edits live beside it.
 A decision on a reported story settles its open reports: approving or restoring lets it go, rejecting keeps it
-held back for good; undoing the decision opens them again.
+held back for good; undoing the decision opens them again, and holds the story if it was held before.
 """
 
 from collections.abc import Sequence
@@ -36,15 +36,18 @@ def approve(story: Story, *, by: User, reason: str = "") -> Review:
 
 
 def reject(story: Story, *, by: User, reason: str = "") -> Review:
-    """Rejects a story that is written or reported, and takes it out of the library. Raises `BadState`."""
+    """Rejects a story that is written or reported, and takes it out of the library. Raises `BadState`.
+
+    Where a report led to it, nobody else sees the story from now on, by link neither.
+    """
     return _decide(story, Verdict.REJECTED, by=by, reason=reason)
 
 
 @transaction.atomic
 def restore(story: Story, *, by: User, reason: str = "") -> Review:
-    """Lets a reported story go: it is where it was before the report. Raises `BadState` if it is not held."""
+    """Finds the reports wrong: the story is, or stays, where it was before. Raises `BadState` without any."""
     _check_reason(reason)
-    if story.held_at is None:
+    if story.held_at is None and not is_reported(story):
         raise BadState(_("这个故事没有等着处理的举报。"))
     review = _record(story, Decision.RESTORED, by=by, reason=reason)
     _change(story, held_at=None)
@@ -92,11 +95,16 @@ def undo(story: Story, *, by: User) -> Review:
         visibility=_visibility(verdict),
         reviewed_at=None if verdict == Verdict.UNREVIEWED else timezone.now(),
         checked_at=story.checked_at if text == story.final_text else None,
-        held_at=_held_again(story, last, verdict),
+        held_at=_held_again(story, last),
     )
     review.save()
     last.settled_reports.update(settled_by=None)
     return review
+
+
+def is_reported(story: Story) -> bool:
+    """Whether a report waits for a decision."""
+    return story.reported_at is not None and story.reactions.open_reports().exists()
 
 
 def approve_all(stories: QuerySet[Story], *, by: User, reason: str = "") -> int:
@@ -137,13 +145,14 @@ def neighbours(story: Story, stories: QuerySet[Story]) -> tuple[Story | None, St
 @transaction.atomic
 def _decide(story: Story, verdict: Story.Verdict, *, by: User, reason: str) -> Review:
     _check_reason(reason)
-    keeps_back = verdict == Verdict.REJECTED and story.held_at is not None
+    reported = is_reported(story)
+    keeps_back = verdict == Verdict.REJECTED and (reported or story.held_at is not None)
     if story.state != State.WRITTEN and not keeps_back:
         raise BadState(_("只有写成的故事可以采纳或拒绝；中断的故事请先编辑。"))
-    if story.verdict == verdict:
+    if story.verdict == verdict and not (keeps_back and reported):
         raise BadState(_("这个故事的结论已经是「%(verdict)s」。") % {"verdict": verdict.label})
     review = _record(story, Decision(verdict.value), by=by, reason=reason, verdict_after=verdict)
-    held_at = None if verdict == Verdict.APPROVED else story.held_at
+    held_at = (story.held_at or timezone.now()) if keeps_back else None
     changes = {"verdict": verdict, "visibility": _visibility(verdict), "held_at": held_at}
     _change(story, **changes, reviewed_at=timezone.now())
     review.save()
@@ -152,17 +161,15 @@ def _decide(story: Story, verdict: Story.Verdict, *, by: User, reason: str) -> R
 
 
 def _settle(story: Story, review: Review) -> None:
-    story.reactions.open_reports().order_by().update(settled_by=review)
+    """The open reports are decided; from where they came matters no longer."""
+    story.reactions.open_reports().order_by().update(settled_by=review, address_hash="")
 
 
-def _held_again(story: Story, undone: Review, verdict: Story.Verdict) -> datetime | None:
-    """Whether the story is held back once `undone` is: its reports are open again, or led to a rejection before."""
-    reports = story.reactions.reports()
-    if undone.settled_reports.exists() or (
-        verdict == Verdict.REJECTED and reports.filter(settled_by__isnull=False).exists()
-    ):
-        return story.held_at or timezone.now()
-    return story.held_at
+def _held_again(story: Story, undone: Review) -> datetime | None:
+    """Since when the story is held once `undone` is: as before it, or by a report that came after it."""
+    if story.held_at and is_reported(story):
+        return story.held_at
+    return undone.held_before
 
 
 def _decide_all(stories: QuerySet[Story], verdict: Story.Verdict, *, by: User, reason: str) -> int:
@@ -194,7 +201,7 @@ def _decide_chunk(keys: Sequence[UUID], verdict: Story.Verdict, *, by: User, rea
 def _lock(keys: Sequence[UUID]) -> list[Story]:
     """Those of the stories that wait for a decision, ours until the transaction ends."""
     waiting = Story.objects.reviewable().filter(pk__in=keys).order_by("pk").select_for_update(of=("self",))
-    return list(waiting.only("text", "edited_text", "verdict"))
+    return list(waiting.only("text", "edited_text", "verdict", "held_at"))
 
 
 def _change(story: Story, **values: Any) -> None:
@@ -206,6 +213,7 @@ def _change(story: Story, **values: Any) -> None:
         verdict=story.verdict,
         edited_text=story.edited_text,
         held_at=story.held_at,
+        reported_at=story.reported_at,
         offered_at=story.offered_at,
     )
     if seen.update(**values) != 1:
@@ -232,6 +240,7 @@ def _record(
         text_after=story.final_text if text_after is None else text_after,
         verdict_before=story.verdict,
         verdict_after=verdict_after or story.verdict,
+        held_before=story.held_at,
     )
 
 

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from celery import shared_task
 
-from stories import batching, counters, filling, heartbeats, sweeping, writing
+from stories import batching, counters, filling, heartbeats, reacting, sweeping, writing
 from stories.models import BatchOrder, Run, Story
 from stories.quality import checking
 from ultraman_site.publishing import publish
@@ -72,6 +72,7 @@ def sweep_batches() -> None:
 def forget_old_days() -> None:
     """Every hour, sent by beat: what was counted for quotas of days gone by names readers and addresses."""
     counters.forget_old_days()
+    reacting.forget_old_addresses()
 
 
 def publish_story(story: Story) -> bool:

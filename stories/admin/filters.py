@@ -28,17 +28,20 @@ class IngredientFilter(admin.SimpleListFilter):
 
 
 class ReportedFilter(admin.SimpleListFilter):
-    """Stories that a report holds back until an editor decides."""
+    """Stories with a report that waits for an editor, and among them those that are held back until then."""
 
     title = _("举报")
     parameter_name = "reports"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
-        return [("open", _("举报待处理")), ("any", _("被举报过"))]
+        return [("open", _("举报待处理")), ("held", _("先收起来的")), ("any", _("被举报过"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
+        waiting = Story.objects.reported().order_by()
         if self.value() == "open":
-            return queryset.filter(pk__in=Story.objects.reported().order_by().values("pk"))
+            return queryset.filter(pk__in=waiting.values("pk"))
+        if self.value() == "held":
+            return queryset.filter(pk__in=waiting.filter(held_at__isnull=False).values("pk"))
         if self.value() == "any":
             return queryset.filter(pk__in=Reaction.objects.reports().order_by().values("story"))
         return queryset

@@ -11,7 +11,7 @@ from stories.models import Story
 
 APPROVE, REJECT, RESTORE, EDIT, UNDO = "approve", "reject", "restore", "edit", "undo"
 ACTIONS = [
-    *((APPROVE, _("已采纳")), (REJECT, _("已拒绝")), (RESTORE, _("已恢复"))),
+    *((APPROVE, _("已采纳")), (REJECT, _("已拒绝")), (RESTORE, _("已驳回举报"))),
     *((EDIT, _("已保存编辑")), (UNDO, _("已撤销"))),
 ]
 

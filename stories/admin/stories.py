@@ -65,6 +65,9 @@ class StoryAdmin(ReadOnlyAdmin):
 
     # --- the list ---------------------------------------------------------------------------------------
 
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Story]:
+        return Story.objects.with_reports()
+
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         filters = self.get_preserved_filters(request)
 

@@ -6,6 +6,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from stories.models.reviews import Review
+
 
 class ReactionQuerySet(models.QuerySet["Reaction"]):
     def tastes(self) -> Self:
@@ -18,9 +20,18 @@ class ReactionQuerySet(models.QuerySet["Reaction"]):
         """Those that no editor has decided on, oldest first."""
         return self.reports().filter(settled_by__isnull=True).order_by("pk")
 
+    def found_wrong(self) -> Self:
+        """Reports after which an editor kept the story."""
+        kept = [Review.Decision.RESTORED, Review.Decision.APPROVED]
+        return self.reports().filter(settled_by__decision__in=kept)
+
 
 class Reaction(models.Model):
-    """One reader on one story. `who` is their `Reader.identity`; a report is settled by the review it led to."""
+    """One reader on one story. `who` is their `Reader.identity`; a report is settled by the review it led to.
+
+    `address_hash`: under what a report's address is told from others while it is open; "" once it is settled
+    or old (`counters.hash_address`).
+    """
 
     class Kind(models.TextChoices):
         LIKED = "liked", _("喜欢")
@@ -57,6 +68,7 @@ class Reaction(models.Model):
         on_delete=models.SET_NULL,
         related_name="settled_reports",
     )
+    address_hash = models.CharField(max_length=64, blank=True, editable=False)
     created_at = models.DateTimeField(_("时间"), auto_now_add=True)
 
     objects = ReactionQuerySet.as_manager()

@@ -6,13 +6,13 @@ from django.utils.translation import gettext_lazy as _
 
 
 class Review(models.Model):
-    """One decision, with the text and the verdict before and after it."""
+    """One decision, with the text and the verdict before and after it; `held_before` is the story's `held_at`."""
 
     class Decision(models.TextChoices):
         APPROVED = "approved", _("采纳")
         REJECTED = "rejected", _("拒绝")
         EDITED = "edited", _("编辑")
-        RESTORED = "restored", _("恢复")
+        RESTORED = "restored", _("驳回举报")
         UNDONE = "undone", _("撤销")
 
     story = models.ForeignKey(
@@ -27,6 +27,7 @@ class Review(models.Model):
     text_after = models.TextField(_("之后的正文"))
     verdict_before = models.CharField(_("之前的结论"), max_length=12)
     verdict_after = models.CharField(_("之后的结论"), max_length=12)
+    held_before = models.DateTimeField(_("之前因举报收起"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("时间"), auto_now_add=True)
 
     class Meta:

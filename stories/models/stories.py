@@ -8,7 +8,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q, Value
+from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, NullIf
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
@@ -40,21 +40,25 @@ class StoryQuerySet(models.QuerySet["Story"]):
         return self.filter(verdict=Story.Verdict.APPROVED)
 
     def library(self) -> Self:
-        """What everyone may read, newest first; a reported story is not, until an editor decides."""
+        """What everyone may read, newest first; a story that is held is not, until an editor decides."""
         shown = self.approved().filter(visibility=Story.Visibility.LIBRARY, held_at__isnull=True)
         return shown.order_by("-created_at", "-pk")
 
     def reviewable(self) -> Self:
         """Written, and waiting for an editor's decision; a reader's story only if its reader offered it."""
         ours = ~Q(origin=Story.Origin.READER) | Q(offered_at__isnull=False)
+        silent = Q(reported_at__isnull=True) | ~Exists(_open_reports())
         return self.filter(
-            ours, state=Story.State.WRITTEN, verdict=Story.Verdict.UNREVIEWED, held_at__isnull=True
+            ours, silent, state=Story.State.WRITTEN, verdict=Story.Verdict.UNREVIEWED, held_at__isnull=True
         )
 
     def reported(self) -> Self:
-        """Held back by a report that no editor has decided on."""
-        open_reports = Reaction.objects.open_reports().filter(story=OuterRef("pk"))
-        return self.filter(Exists(open_reports), held_at__isnull=False)
+        """Those with a report that no editor has decided on, held back by it or not."""
+        return self.filter(Exists(_open_reports()), reported_at__isnull=False)
+
+    def with_reports(self) -> Self:
+        """Annotates `is_reported`, which `reported` asks for."""
+        return self.annotate(is_reported=Exists(_open_reports()))
 
     def having(self, ingredients: Mapping[str, str]) -> Self:
         """Those of exactly these ingredients, by axis."""
@@ -98,12 +102,17 @@ class StoryQuerySet(models.QuerySet["Story"]):
         return self.annotate(final=Coalesce(NullIf("edited_text", Value("", models.TextField())), "text"))
 
 
+def _open_reports() -> QuerySet[Reaction]:
+    return Reaction.objects.open_reports().order_by().filter(story=OuterRef("pk"))
+
+
 class Story(models.Model):
     """`text` is what the model wrote, `length` its size in Unicode code points, `edited_text` an editor's.
 
-    `held_at`: reported, and shown to nobody but its reader and staff until an editor decides (for good, if
-    the decision is no). `offered_at`, `offered_by`: when and by whom (`Reader.identity`) a reader's story was
-    offered for the library and for training; null again when that was taken back.
+    `reported_at`: when last; the report waits for an editor unless it is settled. `held_at`: shown to nobody but
+    its reader and staff since that report, until an editor decides (for good, if the decision is no;
+    `holds` tells which reports do that). `offered_at`, `offered_by`: when and by whom (`Reader.identity`) a
+    reader's story was offered for the library and for training; null again when that was taken back.
     """
 
     class State(models.TextChoices):
@@ -176,6 +185,7 @@ class Story(models.Model):
     visibility = models.CharField(
         _("可见范围"), max_length=8, choices=Visibility.choices, default=Visibility.PRIVATE
     )
+    reported_at = models.DateTimeField(_("举报时间"), null=True, blank=True, editable=False)
     held_at = models.DateTimeField(_("因举报收起"), null=True, blank=True, editable=False)
     offered_at = models.DateTimeField(_("投稿时间"), null=True, blank=True, editable=False)
     offered_by = models.CharField(_("投稿人"), max_length=80, blank=True, editable=False)
@@ -216,6 +226,9 @@ class Story(models.Model):
                 fields=["ended_at", "id"],
                 condition=Q(checked_at__isnull=True, state__in=["written", "interrupted"]),
                 name="story_unchecked",
+            ),
+            models.Index(
+                fields=["reported_at"], condition=Q(reported_at__isnull=False), name="story_reported"
             ),
         ]
         permissions = [("review_story", "Can approve, reject and edit stories")]

@@ -57,7 +57,10 @@ def report(request: HttpRequest, pk: str) -> HttpResponse:
     except StoryError as error:
         messages.error(request, str(error))
         return remember(redirect(story), reader)
-    messages.success(request, _("谢谢，编辑会看你的举报；在那以前这一篇先收起来。"))
+    held = _("谢谢，编辑会看你的举报；在那以前这一篇先收起来。")
+    messages.success(
+        request, held if story.held_at else _("谢谢，编辑会看你的举报；在那以前这一篇还在原处。")
+    )
     return remember(redirect(story if readers.may_read(reader, story) else "stories:library"), reader)
 
 

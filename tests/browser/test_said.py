@@ -88,11 +88,11 @@ def test_the_marked_passage_goes_into_the_report(page: Page, web: Web) -> None:
     page.locator("[name=cause]").select_option(label="其他")
     page.locator("[name=reason]").fill("它没有走")
     page.get_by_role("button", name="提交举报").click()
-    expect(page.get_by_role("alert")).to_have_text("谢谢，编辑会看你的举报；在那以前这一篇先收起来。")
-    expect(page.get_by_role("heading", name="书架还空着")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_text("谢谢，编辑会看你的举报；在那以前这一篇还在原处。")
+    expect(page.get_by_text("你举报过这一篇")).to_be_visible()
     made = Reaction.objects.get(kind="reported")
     assert (made.cause, made.passage, made.reason) == ("other", "怪兽走了。", "它没有走")
-    assert fresh(story).held_at is not None
+    assert (fresh(story).held_at, Story.objects.reported().get()) == (None, story)
 
 
 def test_a_link_is_copied_with_its_label_and_taken_back(new_page: Callable[..., Page], web: Web) -> None:

@@ -31,7 +31,7 @@ def rows(story: Story) -> list[tuple[str, str]]:
 
 
 def report(story: Story, *, by: Reader | None = None, **kw: Any) -> None:
-    reacting.report(story, reader=by or visitor(), cause=kw.pop("cause", "violent"), **kw)
+    reacting.report(story, reader=by or visitor(), cause=kw.pop("cause", "illegal"), **kw)
 
 
 # --- 👍 and 👎 ------------------------------------------------------------------------------------------
@@ -57,7 +57,9 @@ def test_a_reaction_keeps_the_model_that_wrote_the_story(reader: User) -> None:
     reacting.finish(story, reader=visitor())
     assert rows(story) == [(f"user:{reader.pk}", "liked"), (f"key:{KEY}", "finished")]
     assert {reaction.language_model for reaction in story.reactions.all()} == {story.language_model}
-    assert reacting.said_of(story, reader=visitor()) == reacting.Mine("", finished=True, reported=False)
+    assert reacting.said_of(story, reader=visitor()) == reacting.Mine(
+        "", finished=True, reported=False, settled=False
+    )
 
 
 def test_the_database_allows_one_taste_a_reader() -> None:
@@ -115,7 +117,7 @@ def test_likes_are_exact_under_many_readers_at_once() -> None:
 
 def test_a_reported_story_leaves_the_library_until_an_editor_restores_it(alice: User) -> None:
     story = make_approved_story(run=make_run())
-    report(story, cause="other", reason="不像话", passage="从前")
+    report(story, cause="person", reason="不像话", passage="从前")
     held = fresh(story)
     assert (held.verdict, held.visibility, held.held_at is not None) == ("approved", "library", True)
     assert not Story.objects.library().exists()
@@ -124,7 +126,7 @@ def test_a_reported_story_leaves_the_library_until_an_editor_restores_it(alice: 
     assert list(Story.objects.reported()) == [story]
     review = reviewing.restore(held, by=alice, reason="没有问题")
     made = Reaction.objects.get()
-    assert (made.cause, made.reason, made.passage, made.settled_by) == ("other", "不像话", "从前", review)
+    assert (made.cause, made.reason, made.passage, made.settled_by) == ("person", "不像话", "从前", review)
     assert (review.decision, review.verdict_before, review.verdict_after) == (
         "restored",
         "approved",

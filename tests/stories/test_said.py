@@ -8,6 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from stories.holds import GRAVE
 from stories.models import Reaction, Story
 from stories.readers import COOKIE, new_key, sign_key
 from stories.views import accounts
@@ -94,16 +95,40 @@ def test_staff_share_and_offer_nobody_elses_story(client: Client, alice: User) -
 # --- reports --------------------------------------------------------------------------------------------
 
 
-def test_a_report_takes_the_story_away_and_thanks(client: Client) -> None:
+def test_a_grave_report_takes_the_story_away_and_thanks(client: Client) -> None:
     story = make_approved_story()
-    form = {"cause": "violent", "reason": "太血腥", "passage": "怪兽化作漫天星屑"}
+    form = {"cause": "illegal", "reason": "教人做坏事", "passage": "怪兽化作漫天星屑"}
     response = client.post(f"/stories/{story.pk}/report/", form, follow=True)
     assert response.redirect_chain == [("/", 302)]
-    assert "谢谢，编辑会看你的举报" in page_text(response)
+    assert "谢谢，编辑会看你的举报；在那以前这一篇先收起来。" in page_text(response)
     assert "书架还空着" in page_text(response)
     assert client.get(f"/stories/{story.pk}/").status_code == 403
     assert client.get(f"/stories/{story.pk}.txt").status_code == 403
     assert Reaction.objects.values_list("cause", "reason", "passage").get() == tuple(form.values())
+
+
+def test_a_report_that_leaves_the_story_there_says_so(client: Client, alice: User) -> None:
+    story = make_approved_story()
+    address = f"/stories/{story.pk}/report/"
+    chosen = re.search(r'value="(\w+)" selected', page_text(client.get(f"/stories/{story.pk}/")))
+    assert chosen is not None and chosen[1] not in GRAVE
+    page = page_text(client.post(address, {"cause": "violent", "passage": "怪兽"}, follow=True))
+    assert "谢谢，编辑会看你的举报；在那以前这一篇还在原处。" in page
+    assert "你举报过这一篇，编辑会看的；在那以前它还在原处。" in page and "先收起来" not in page
+    editor = Client()
+    editor.force_login(alice)
+    assert "1</span> <span>篇举报待处理" in page_text(editor.get("/admin/"))
+    for reports, listed in (("open", 1), ("held", 0), ("any", 1)):
+        page = page_text(editor.get(f"/admin/stories/story/?reports={reports}"))
+        assert page.count('<article class="card">') == page.count("举报待处理</span>") == listed
+    review = f"/admin/stories/story/{story.pk}"
+    page = page_text(editor.get(f"{review}/change/"))
+    assert ">驳回举报</button>" in page and ">拒绝</button>" in page and "读者看得到" in page
+    seen = re.search(r'name="seen" value="([^"]*)"', page)
+    assert seen is not None
+    editor.post(f"{review}/decide/", {"action": "restore", "seen": seen[1]})
+    assert not Story.objects.reported().exists()
+    assert "编辑已经看过，做了决定" in page_text(client.get(f"/stories/{story.pk}/"))
 
 
 @pytest.mark.parametrize(
@@ -146,7 +171,7 @@ def test_an_editor_sees_the_reports_and_restores(client: Client, alice: User) ->
 
 def test_a_report_after_the_editor_opened_the_page_is_read_first(client: Client, alice: User) -> None:
     story = make_approved_story()
-    Client().post(f"/stories/{story.pk}/report/", {"cause": "other"})
+    Client().post(f"/stories/{story.pk}/report/", {"cause": "sexual"})
     client.force_login(alice)
     address = f"/admin/stories/story/{story.pk}"
     seen = re.search(r'name="seen" value="([^"]*)"', page_text(client.get(f"{address}/change/")))
