@@ -21,7 +21,7 @@ def fill(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("stories", "0006_batches"),
+        ("stories", "0008_money"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
