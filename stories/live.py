@@ -15,7 +15,10 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A story's row as viewers need it; `position` in the queue is None unless queued."""
+    """A story's row as viewers need it: its final text under that text's name.
+
+    `position` in the queue is None unless queued.
+    """
 
     attempt: str
     fence: int

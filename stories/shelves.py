@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from django.db.models import Q, TextChoices, Value
-from django.db.models.functions import Coalesce, Left, Length, NullIf
+from django.db.models import Q, TextChoices
+from django.db.models.functions import Left, Length
 from django.utils.translation import gettext_lazy as _
 
 from stories.models import Story
-from stories.models.stories import StoryQuerySet
+from stories.models.stories import FINAL_TEXT, StoryQuerySet
 
 PAGE = 20
 SHOWN = 240
@@ -54,10 +54,9 @@ def take_shelf(
 
     Likes change while one reads: a story that gains or loses some between two pages may move across their edge.
     """
-    text = Coalesce(NullIf("edited_text", Value("")), "text")
     by_likes = ["-likes"] if order == Order.LIKED else []
     rows = stories.order_by(*by_likes, "-created_at", "-pk").annotate(
-        beginning=Left(text, SHOWN), size=Length(text)
+        beginning=Left(FINAL_TEXT, SHOWN), size=Length(FINAL_TEXT)
     )
     if mark := _read_mark(after):
         rows = rows.filter(_after_liked(mark) if by_likes else _after(mark))

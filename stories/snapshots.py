@@ -15,7 +15,7 @@ from stories.models import Story
 
 T = TypeVar("T")
 THREADS = 4  # for what sockets do in the database: one slow query must not hold up all of them
-COLUMNS = ("attempt_name", "fence", "state", "text", "end_reason", "created_at", "run_id")
+COLUMNS = ("attempt_name", "fence", "state", "text", "edited_text", "end_reason", "created_at", "run_id")
 
 
 def take_snapshots(keys: Iterable[UUID]) -> dict[UUID, Snapshot]:
@@ -25,10 +25,10 @@ def take_snapshots(keys: Iterable[UUID]) -> dict[UUID, Snapshot]:
 
 def _snapshot(row: Story) -> Snapshot:
     return Snapshot(
-        attempt=row.attempt_name,
+        attempt=row.text_name,
         fence=row.fence,
         state=row.state,
-        text=row.text,
+        text=row.final_text,
         reason=row.end_reason,
         position=queue_position(row) if row.state == Story.State.QUEUED else None,
     )

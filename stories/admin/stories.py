@@ -12,6 +12,7 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.core.exceptions import SuspiciousOperation
 from django.db.models import QuerySet
+from django.db.models.functions import Length
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
@@ -39,6 +40,7 @@ from stories.csv_files import dump_stories, import_stories
 from stories.errors import StoryError
 from stories.labels import LABEL_SUFFIX, file_label
 from stories.models import Flag, Story
+from stories.models.stories import FINAL_TEXT
 from stories.tasks import check_new_stories, publish_check
 from ultraman_site.publishing import publish
 
@@ -76,7 +78,11 @@ class StoryAdmin(ReadOnlyAdmin):
             context = {"story": story, "opts": self.opts, "preserved_filters": filters}
             return render_to_string("admin/stories/story/_card.html", context)
 
-        return [card, "length", "flag_count", "created_at"]
+        return [card, "final_length", "flag_count", "created_at"]
+
+    @admin.display(description=gettext_lazy("字数"), ordering=Length(FINAL_TEXT))
+    def final_length(self, story: Story) -> int:
+        return len(story.final_text)
 
     def has_review_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm(REVIEW)

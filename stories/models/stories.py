@@ -1,5 +1,6 @@
 """The story: one text for one combo, from order to library."""
 
+import hashlib
 import uuid
 from collections.abc import Iterable, Mapping
 from functools import reduce
@@ -33,6 +34,10 @@ class EndReason(models.TextChoices):
     QUOTA = "quota", _("额度或预算用完")
     EMPTY = "empty", _("模型没有写出文字")
     UNKNOWN = "unknown", _("结果不明")
+
+
+# The editor's text where there is one, else the model's: `Story.final_text` for a query.
+FINAL_TEXT = Coalesce(NullIf("edited_text", Value("", models.TextField())), "text")
 
 
 class StoryQuerySet(models.QuerySet["Story"]):
@@ -69,7 +74,7 @@ class StoryQuerySet(models.QuerySet["Story"]):
 
         A scan on both databases: see docs/decisions/search.md.
         """
-        found = self.alias(final=Coalesce(NullIf("edited_text", Value("", models.TextField())), "text"))
+        found = self.alias(final=FINAL_TEXT)
         for word in words:
             places = ("final", "dynasty", "super_power", "story_type")
             found = found.filter(reduce(or_, (Q(**{f"{place}__icontains": word}) for place in places)))
@@ -99,7 +104,7 @@ class StoryQuerySet(models.QuerySet["Story"]):
 
     def with_final_text(self) -> Self:
         """Annotates `final`: the editor's text where there is one, else the model's."""
-        return self.annotate(final=Coalesce(NullIf("edited_text", Value("", models.TextField())), "text"))
+        return self.annotate(final=FINAL_TEXT)
 
 
 def _open_reports() -> QuerySet[Reaction]:
@@ -268,6 +273,17 @@ class Story(models.Model):
     def final_text(self) -> str:
         """What pages, exports and datasets use: the editor's text where there is one."""
         return self.edited_text or self.text
+
+    @property
+    def text_name(self) -> str:
+        """The opaque name of the final text, as clients hold it: an edit is another text, its undoing the old one.
+
+        "" only while no attempt has begun and there is no text.
+        """
+        name = self.attempt_name or (self.pk.hex if self.text else "")
+        if not self.edited_text:
+            return name
+        return f"{name}.{hashlib.sha256(self.edited_text.encode()).hexdigest()[:12]}"
 
     @property
     def has_ended(self) -> bool:

@@ -42,7 +42,7 @@ class Command(SiteCommand):
         result: dict[str, Any] = {
             "story": story.pk,
             "state": story.state,
-            "text": story.text,
+            "text": story.final_text,
             "model": writer.name,
         }
         if story.state != Story.State.WRITTEN:
