@@ -81,20 +81,18 @@ def undo(story: Story, *, by: User) -> Review:
     if not standing:
         raise BadState(_("没有可以撤销的决定。"))
     last = standing.pop()
-    verdict, text = Verdict(last.verdict_before), last.text_before
+    verdict = Verdict(last.verdict_before)
     if verdict == Verdict.APPROVED and story.origin == Story.Origin.READER and story.offered_at is None:
         raise BadState(_("读者已经收回投稿，不能回到「采纳」。"))
+    is_edit = last.decision == Decision.EDITED
+    text = last.text_before if is_edit else story.final_text
     review = _record(story, Decision.UNDONE, by=by, text_after=text, verdict_after=verdict)
-    edited = any(decision.decision == Decision.EDITED for decision in standing)
-    was_cut = story.end_reason not in ("", EndReason.STOP) and not edited
     _change(
         story,
-        state=State.INTERRUPTED if was_cut else State.WRITTEN,
-        edited_text="" if text == story.text else text,
+        **(_without_edit(story, text, standing) if is_edit else {}),
         verdict=verdict,
         visibility=_visibility(verdict),
         reviewed_at=None if verdict == Verdict.UNREVIEWED else timezone.now(),
-        checked_at=story.checked_at if text == story.final_text else None,
         held_at=_held_again(story, last),
     )
     review.save()
@@ -105,6 +103,18 @@ def undo(story: Story, *, by: User) -> Review:
 def is_reported(story: Story) -> bool:
     """Whether a report waits for a decision."""
     return story.reported_at is not None and story.reactions.open_reports().exists()
+
+
+def _without_edit(story: Story, text: str, standing: Sequence[Review]) -> dict[str, Any]:
+    """What taking back an edit changes; `text` was final before it. A verdict's undoing leaves the text alone,
+    which may have been written anew since."""
+    edited = any(decision.decision == Decision.EDITED for decision in standing)
+    was_cut = story.end_reason not in ("", EndReason.STOP) and not edited
+    return {
+        "state": State.INTERRUPTED if was_cut else State.WRITTEN,
+        "edited_text": "" if text == story.text else text,
+        "checked_at": story.checked_at if text == story.final_text else None,
+    }
 
 
 def approve_all(stories: QuerySet[Story], *, by: User, reason: str = "") -> int:

@@ -5,6 +5,7 @@ import threading
 import pytest
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from stories import reviewing
 from stories.errors import BadState, StoryError
@@ -266,3 +267,22 @@ def test_neighbours_are_the_nearest_that_wait(alice):
     Story.objects.filter(pk=old.pk).update(verdict="rejected")
     assert neighbours(here, Story.objects.all()) == (new, oldest)
     assert neighbours(new, Story.objects.all()) == (None, here)
+
+
+def test_undoing_a_rejection_leaves_a_text_alone_that_was_written_anew_since(alice):
+    """A reported story that was cut may be rejected, and its reader may still have it written again."""
+    story = make_story(state="interrupted", text="旧文", reader_key="a" * 32, held_at=timezone.now())
+    reject(story, by=alice)
+    Story.objects.filter(pk=story.pk).update(state="written", text="新文", length=2, end_reason="stop")
+    undo(fresh(story), by=alice)
+    assert state_of(story) == ("written", "unreviewed", "private", "")
+    assert fresh(story).final_text == "新文"
+
+
+@pytest.mark.parametrize("state", ["queued", "writing"])
+def test_a_story_that_is_being_written_anew_is_not_ended_by_an_undo(alice, state):
+    story = make_story(state="interrupted", text="旧文", reader_key="a" * 32, held_at=timezone.now())
+    reject(story, by=alice)
+    Story.objects.filter(pk=story.pk).update(state=state, text="", length=0, lease_until=timezone.now())
+    undo(fresh(story), by=alice)
+    assert state_of(story) == (state, "unreviewed", "private", "")
