@@ -6,7 +6,7 @@ A decision on a reported story settles its open reports: approving or restoring 
 held back for good; undoing the decision opens them again, and holds the story if it was held before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -72,6 +72,18 @@ def edit(story: Story, *, by: User, text: str, reason: str = "") -> Review:
     _change(story, state=State.WRITTEN, edited_text="" if text == story.text else text, checked_at=None)
     review.save()
     return review
+
+
+@transaction.atomic
+def edit_and(
+    decide: Callable[..., Review], story: Story, *, by: User, an_edit: Mapping[str, str], reason: str
+) -> Review:
+    """An edit (`text`, `reason`) and what is decided about it, by `approve` or `restore`: both, or neither.
+
+    Raises what either does; `story` is then to be read anew.
+    """
+    edit(story, by=by, **an_edit)
+    return decide(story, by=by, reason=reason)
 
 
 @transaction.atomic

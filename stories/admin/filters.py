@@ -47,6 +47,21 @@ class ReportedFilter(admin.SimpleListFilter):
         return queryset
 
 
+class VerdictFilter(admin.SimpleListFilter):
+    """Stories by their verdict; 待审 are those that an editor can decide on now, and no others."""
+
+    title = _("审核结论")
+    parameter_name = "verdict__exact"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
+        return Story.Verdict.choices
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
+        if self.value() == Story.Verdict.UNREVIEWED:
+            return queryset.filter(pk__in=Story.objects.reviewable().order_by().values("pk"))
+        return queryset.filter(verdict=self.value()) if self.value() else queryset
+
+
 class FlagFilter(admin.SimpleListFilter):
     """Stories by what the look at their text found; each kind with its count among those that wait."""
 

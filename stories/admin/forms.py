@@ -10,23 +10,37 @@ from stories import reviewing
 from stories.models import Story
 
 APPROVE, REJECT, RESTORE, EDIT, UNDO = "approve", "reject", "restore", "edit", "undo"
+PUBLISHES = {APPROVE: reviewing.approve, RESTORE: reviewing.restore}
 ACTIONS = [
     *((APPROVE, _("已采纳")), (REJECT, _("已拒绝")), (RESTORE, _("已驳回举报"))),
     *((EDIT, _("已保存编辑")), (UNDO, _("已撤销"))),
 ]
+DONE_WITH_EDIT = {APPROVE: _("已保存编辑并采纳"), RESTORE: _("已保存编辑并恢复")}
+
+
+def _reason(label: Any, **attrs: str) -> forms.CharField:
+    widget = forms.TextInput(attrs)
+    return forms.CharField(label=label, required=False, max_length=reviewing.MAX_REASON, widget=widget)
 
 
 class DecisionForm(forms.Form):
-    """`seen` is the last review the editor's page knew of: nobody decides over another's head unawares."""
+    """One decision on what the editor's page shows: the text in its field is the text that is decided on.
+
+    `seen` is the last review the page knew of, `shown` the mark of the text it began with: nobody decides over
+    another's head unawares. An edit that was not saved goes with a decision that publishes the story; before
+    any other the editor is asked, and says by `drop` that it may go. A caller without a page sends no `text`.
+    """
 
     action = forms.ChoiceField(choices=ACTIONS)
     seen = forms.CharField(required=False)
-    reason = forms.CharField(
-        label=_("理由"), required=False, max_length=reviewing.MAX_REASON, widget=forms.TextInput
-    )
+    shown = forms.CharField(required=False)
+    reason = _reason(_("理由"))
     text = forms.CharField(label=_("正文"), required=False, strip=False, widget=forms.Textarea)
+    edit_reason = _reason(_("为什么改"))
+    drop = forms.BooleanField(label=_("不要没保存的编辑"), required=False)
 
     story: Story
+    asks = False
 
     @classmethod
     def about(cls, story: Story, data: Any = None) -> Self:
@@ -42,11 +56,37 @@ class DecisionForm(forms.Form):
             )
         return seen
 
+    def clean_shown(self) -> str:
+        shown: str = self.cleaned_data["shown"]
+        if shown and shown != self.story.text_mark:
+            raise forms.ValidationError(_("您打开这一页之后，正文变了；请看过现在的正文再决定。"))
+        return shown
+
     def clean_text(self) -> str:
-        """A browser sends every line break as CRLF; a text that only differs in that was not changed."""
-        text = self.cleaned_data["text"].replace("\r\n", "\n")
+        return self._typed()
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        publishes = cleaned.get("action") in (*PUBLISHES, EDIT)
+        if self.unsaved and not publishes and not cleaned.get("drop"):
+            self.asks = True
+            self.add_error(
+                None,
+                _("正文里有没保存的编辑：先点「保存编辑」，或勾选「不要没保存的编辑」，再按一次。"),
+            )
+        self.has_edit = self.unsaved
+        return cleaned
+
+    def _typed(self) -> str:
+        """What stands in the text's field. A browser sends every line break as CRLF: that alone is no change."""
+        typed: str = self.data.get("text", self.story.final_text).replace("\r\n", "\n")
         current = self.story.final_text
-        return current if text == current.replace("\r\n", "\n").replace("\r", "\n") else text
+        return current if typed == current.replace("\r\n", "\n").replace("\r", "\n") else typed
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether the text that was sent differs from the story's, as it is now."""
+        return self.is_bound and self._typed() != self.story.final_text
 
     @property
     def is_verdict(self) -> bool:
@@ -54,19 +94,24 @@ class DecisionForm(forms.Form):
 
     @property
     def done(self) -> str:
-        return str(dict(ACTIONS)[self.cleaned_data["action"]])
+        action: str = self.cleaned_data["action"]
+        return str(
+            DONE_WITH_EDIT.get(action) if self.has_edit and action in PUBLISHES else dict(ACTIONS)[action]
+        )
 
     def decide(self, *, by: User) -> None:
-        """Hands the decision to the domain. Raises `StoryError`."""
-        action, reason = self.cleaned_data["action"], self.cleaned_data["reason"]
-        if action == APPROVE:
-            reviewing.approve(self.story, by=by, reason=reason)
+        """Hands the decision to the domain. Raises `StoryError`; then the story is to be read anew."""
+        said = self.cleaned_data
+        action, reason = said["action"], said["reason"]
+        an_edit = {"text": said["text"], "reason": said["edit_reason"]}
+        if action in PUBLISHES and self.has_edit:
+            reviewing.edit_and(PUBLISHES[action], self.story, by=by, reason=reason, an_edit=an_edit)
+        elif action in PUBLISHES:
+            PUBLISHES[action](self.story, by=by, reason=reason)
         elif action == REJECT:
             reviewing.reject(self.story, by=by, reason=reason)
-        elif action == RESTORE:
-            reviewing.restore(self.story, by=by, reason=reason)
         elif action == EDIT:
-            reviewing.edit(self.story, by=by, text=self.cleaned_data["text"], reason=reason)
+            reviewing.edit(self.story, by=by, text=said["text"], reason=said["edit_reason"] or reason)
         else:
             reviewing.undo(self.story, by=by)
 

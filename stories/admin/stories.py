@@ -34,6 +34,7 @@ from stories.admin.filters import (
     ReportedFilter,
     StoryTypeFilter,
     SuperPowerFilter,
+    VerdictFilter,
 )
 from stories.admin.forms import DecisionForm, ImportForm, last_review
 from stories.csv_files import dump_stories, import_stories
@@ -56,7 +57,7 @@ class StoryAdmin(ReadOnlyAdmin):
     list_filter = (
         ReportedFilter,
         FlagFilter,
-        *("verdict", "state", "run", "language_model", "origin"),
+        *(VerdictFilter, "state", "run", "language_model", "origin"),
         *(DynastyFilter, SuperPowerFilter, StoryTypeFilter),
     )
     list_per_page = 20
@@ -167,6 +168,7 @@ class StoryAdmin(ReadOnlyAdmin):
             story=story,
             form=form,
             seen=last_review(story),
+            shown=story.text_mark,
             newer=newer,
             older=older,
             reviews=story.reviews.select_related("editor"),
@@ -191,6 +193,7 @@ class StoryAdmin(ReadOnlyAdmin):
         try:
             form.decide(by=editor)
         except StoryError as error:
+            story.refresh_from_db()
             form.add_error(None, str(error))
             return self._show(request, story, form)
         if story.checked_at is None:

@@ -34,6 +34,7 @@ class EndReason(models.TextChoices):
     QUOTA = "quota", _("额度或预算用完")
     EMPTY = "empty", _("模型没有写出文字")
     UNKNOWN = "unknown", _("结果不明")
+    CANCELLED = "cancelled", _("批次已取消")
 
 
 # The editor's text where there is one, else the model's: `Story.final_text` for a query.
@@ -281,9 +282,19 @@ class Story(models.Model):
         "" only while no attempt has begun and there is no text.
         """
         name = self.attempt_name or (self.pk.hex if self.text else "")
-        if not self.edited_text:
-            return name
-        return f"{name}.{hashlib.sha256(self.edited_text.encode()).hexdigest()[:12]}"
+        return f"{name}.{self.text_mark}" if self.edited_text else name
+
+    @property
+    def text_mark(self) -> str:
+        """A mark of the final text: another text has another."""
+        return hashlib.sha256(self.final_text.encode()).hexdigest()[:12]
+
+    @property
+    def is_reviewable(self) -> bool:
+        """Whether the row, as it was loaded, waits for a decision: `StoryQuerySet.reviewable` for one story."""
+        waits = self.state == self.State.WRITTEN and self.verdict == self.Verdict.UNREVIEWED
+        offered = self.origin != self.Origin.READER or self.offered_at is not None
+        return waits and offered and self.held_at is None
 
     @property
     def has_ended(self) -> bool:
