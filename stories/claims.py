@@ -186,7 +186,7 @@ def _back_to_queue(story: Story, **changes: Any) -> bool:
 def cancel_orphans(stories: StoryQuerySet) -> int:
     """Cancels those that are queued although their run was cancelled."""
     return stories.filter(state=Story.State.QUEUED, run__state=Run.State.CANCELLED).update(
-        state=Story.State.CANCELLED, end_reason=EndReason.STOPPED, ended_at=timezone.now()
+        state=Story.State.CANCELLED, end_reason=EndReason.CANCELLED, ended_at=timezone.now()
     )
 
 

@@ -168,12 +168,15 @@ def resume_run(run: Run) -> None:
         Story.objects.filter(run=run, state=Story.State.QUEUED).update(published_at=None)
 
 
+CANCELLABLE = {Run.State.DRAFT, Run.State.RUNNING, Run.State.PAUSED}
+
+
 def cancel_run(run: Run) -> None:
     """draft | running | paused → cancelled, with its queued stories; one being written ends as it ends."""
     with transaction.atomic():
-        _change(run, {Run.State.DRAFT, Run.State.RUNNING, Run.State.PAUSED}, Run.State.CANCELLED)
+        _change(run, CANCELLABLE, Run.State.CANCELLED)
         Story.objects.filter(run=run, state=Story.State.QUEUED).update(
-            state=Story.State.CANCELLED, end_reason=EndReason.STOPPED, ended_at=timezone.now()
+            state=Story.State.CANCELLED, end_reason=EndReason.CANCELLED, ended_at=timezone.now()
         )
         BatchOrder.objects.filter(run=run).exclude(state=BatchOrder.State.ENDED).update(
             next_poll_at=timezone.now()

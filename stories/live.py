@@ -8,8 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stories.models import Story
+from stories.models import EndReason, Story
 
+# The contract of the socket knows no cancelled runs: for a viewer somebody stopped the story.
+SAID_AS = {EndReason.CANCELLED: EndReason.STOPPED, "": EndReason.UNKNOWN}
 Message = dict[str, Any]
 
 
@@ -60,7 +62,7 @@ class Viewer:
                     "type": "end",
                     "state": row.state,
                     "length": len(row.text),
-                    "reason": row.reason or "unknown",
+                    "reason": str(SAID_AS.get(row.reason, row.reason)),
                 }
             )
         return messages

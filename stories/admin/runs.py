@@ -24,7 +24,15 @@ from stories.admin.base import (
 )
 from stories.admin.order_form import OrderForm
 from stories.errors import StoryError
-from stories.generation import cancel_run, pause_run, resume_run, retry_run, start_run
+from stories.generation import (
+    CANCELLABLE,
+    cancel_run,
+    count_states,
+    pause_run,
+    resume_run,
+    retry_run,
+    start_run,
+)
 from stories.models import Attempt, Run, Story
 from stories.money import show
 from stories.ordering import order_run
@@ -72,6 +80,7 @@ class RunAdmin(ReadOnlyAdmin):
         return [
             path("<int:pk>/progress/", view(self.progress_view), name="stories_run_progress"),
             path("<int:pk>/control/", view(self.control_view), name="stories_run_control"),
+            path("<int:pk>/cancel/", view(self.cancel_view), name="stories_run_cancel"),
             *super().get_urls(),
         ]
 
@@ -147,15 +156,29 @@ class RunAdmin(ReadOnlyAdmin):
             messages.success(request, control(run, request.POST.get("action", ""), by=str(request.user)))
         return HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
 
+    def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """Says what would be cancelled; a POST does it."""
+        check_permission(request, CONTROL)
+        run = find_or_404(self, request, str(pk))
+        here = HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
+        if request.method == "POST":
+            with errors_as_messages(request):
+                cancel_run(run)
+                messages.success(request, _("批次已取消；正在写的会写完。"))
+            return here
+        if run.state not in CANCELLABLE:
+            return here
+        counted = count_states(run)
+        states = {"queued": counted[Story.State.QUEUED], "writing": counted[Story.State.WRITING]}
+        context = page_context(self, request, title=_("取消批次"), run=run, **states)
+        return TemplateResponse(request, "admin/stories/run/cancel.html", context)
+
 
 def control(run: Run, action: str, *, by: str) -> str:
     """Does what a button says; the sentence of what was done. Raises `StoryError`."""
     if action == "pause":
         pause_run(run, _("%(user)s 按了暂停。") % {"user": by})
         return _("批次已暂停；正在写的会写完。")
-    if action == "cancel":
-        cancel_run(run)
-        return _("批次已取消；正在写的会写完。")
     if action == "retry":
         retried = retry_run(run)
         publish_run(run)
@@ -183,6 +206,7 @@ def progress_of(run: Run) -> dict[str, Any]:
         "causes": progress.find_causes(run),
         "orders": run.batch_orders.all() if run.is_batch else [],
         "unknown": Attempt.objects.filter(story__run=run, state=Attempt.State.UNKNOWN).count(),
+        "may_cancel": run.state in CANCELLABLE,
         "is_live": run.state == Run.State.RUNNING or states[Story.State.WRITING] > 0,
         "spent": show(run.spent),
         "reserved": show(run.reserved),

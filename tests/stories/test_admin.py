@@ -440,10 +440,47 @@ def test_a_run_is_paused_resumed_retried_and_cancelled(editor, redis_server):
     assert fresh(run).pause_reason == "alice 按了暂停。"
     assert press("resume") == ("running", ["批次接着写了。"])
     assert press("retry") == ("running", ["1 篇没写成的重新排队了。"])
-    assert press("cancel") == ("cancelled", ["批次已取消；正在写的会写完。"])
-    assert run.stories.get().state == "cancelled"
+    cancelled = editor.post(f"/admin/stories/run/{run.pk}/cancel/", follow=True)
+    assert messages_of(cancelled) == ["批次已取消；正在写的会写完。"]
+    assert (run.stories.get().state, run.stories.get().end_reason) == ("cancelled", "cancelled")
     assert press("resume")[0] == "cancelled"
     assert press("explode") == ("cancelled", ["不认识的操作。"])
+
+
+def test_cancelling_a_run_asks_first_and_says_how_much_is_lost(editor):
+    run = make_run()
+    for state in ("queued", "queued", "queued", "writing", "written"):
+        make_story(run=run, state=state)
+    page = editor.get(f"/admin/stories/run/{run.pk}/change/").content.decode()
+    assert f'href="/admin/stories/run/{run.pk}/cancel/"' in page
+    assert 'value="cancel"' not in page
+    asked = editor.get(f"/admin/stories/run/{run.pk}/cancel/").content.decode()
+    assert "还没有写的 <strong>3</strong> 篇不再写。" in asked
+    assert "正在写的 1 篇会写完。" in asked
+    editor.post(f"/admin/stories/run/{run.pk}/control/", {"action": "cancel"})
+    assert (fresh(run).state, run.stories.filter(state="cancelled").count()) == ("running", 0)
+    editor.post(f"/admin/stories/run/{run.pk}/cancel/")
+    assert (fresh(run).state, run.stories.filter(state="cancelled").count()) == ("cancelled", 3)
+    again = editor.get(f"/admin/stories/run/{run.pk}/cancel/")
+    assert again.headers["Location"] == f"/admin/stories/run/{run.pk}/change/"
+    assert editor.get(again.headers["Location"]).content.decode().count("/cancel/") == 0
+
+
+@pytest.mark.parametrize("is_batch", [False, True])
+def test_what_a_provider_has_already_is_named_apart(editor, is_batch):
+    run = make_run(is_batch=is_batch)
+    make_story(run=run, state="writing")
+    page = editor.get(f"/admin/stories/run/{run.pk}/cancel/").content.decode()
+    assert ("已经交给对方的 1 篇" in page, "正在写的 1 篇会写完" in page) == (is_batch, not is_batch)
+
+
+def test_a_cancelled_story_says_that_its_run_was_cancelled(editor):
+    run = make_run()
+    story = make_story(run=run, state="queued")
+    editor.post(f"/admin/stories/run/{run.pk}/cancel/")
+    for address in (LIST, page_of(story), story.get_absolute_url()):
+        page = editor.get(address).content.decode().replace('data-why_stopped="被读者停止"', "")
+        assert ("批次已取消" in page, "被读者停止" in page) == (True, False), address
 
 
 # --- models, templates, ingredients -------------------------------------------------------------------------
@@ -562,7 +599,10 @@ def posts():
             ("/admin/stories/story/import/", {}),
         ],
         "add_run": [(ORDER, {})],
-        "control_run": [(f"/admin/stories/run/{run.pk}/control/", {"action": "cancel"})],
+        "control_run": [
+            (f"/admin/stories/run/{run.pk}/control/", {"action": "pause"}),
+            (f"/admin/stories/run/{run.pk}/cancel/", {}),
+        ],
         "promote_languagemodel": [(f"/admin/stories/languagemodel/{model.pk}/promote/", {})],
     }
 

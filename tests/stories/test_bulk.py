@@ -95,7 +95,7 @@ def test_a_cancel_while_it_asks_again_ends_it_within_seconds(provider: Provider)
     story = make_story(run=run, state=Story.State.QUEUED)
     assert limited_then(provider, story, lambda: cancel_run(run)) < 4
     story.refresh_from_db()
-    assert (story.state, story.end_reason) == ("cancelled", "stopped")
+    assert (story.state, story.end_reason) == ("cancelled", "cancelled")
     assert story.attempts.get().state == Attempt.State.REFUSED
 
 
