@@ -38,6 +38,18 @@
     trouble.hidden = true;
   });
 
+  // ---- without a network a form would leave the page for the browser's own words ---------------------------
+
+  const offline = document.querySelector("[data-offline]");
+  document.addEventListener("submit", (event) => {
+    if (navigator.onLine || event.defaultPrevented) return;
+    event.preventDefault();
+    offline.hidden = false;
+  });
+  window.addEventListener("online", () => {
+    offline.hidden = true;
+  });
+
   // ---- the passage a report is about -----------------------------------------------------------------------
 
   const report = document.querySelector("[data-report]");

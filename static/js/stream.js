@@ -18,9 +18,11 @@
   const waiting = page.querySelector("[data-waited]");
   const latest = page.querySelector("[data-latest]");
   const stopForm = page.querySelector("[data-act=stop]");
+  const unsent = page.querySelector("[data-unsent]");
 
   const NEAR = 150; // px from the end within which the page keeps up with the text
   const BAR = 144; // px kept free under the text: .story-end has the same in story.css
+  const UNHEARD = 3000; // ms after which a stop that nothing came of is sent another way
   const LONGEST_WAIT = 15000; // ms between two tries to connect
   const UNFINISHED = ["queued", "writing"];
   const GONE = { 4403: "forbidden", 4404: "missing" };
@@ -109,6 +111,7 @@
       act.hidden = !act.dataset.states.split(" ").includes(state);
     }
     for (const button of page.querySelectorAll("[data-act] button")) button.disabled = false;
+    if (unsent && !busy) unsent.hidden = true;
     waiting.hidden = !busy || size > 0;
     sayState(details);
     showLatest();
@@ -172,6 +175,7 @@
       attempt = message.attempt || "";
       if (kept < size) hold(firstPoints(held, kept));
       enter(message.state);
+      if (unsent && !unsent.hidden) stop(); // it could not be sent while nobody was there
     },
     restart(message) {
       attempt = message.attempt;
@@ -241,15 +245,45 @@
     if (document.visibilityState === "visible") connectNow();
   });
 
+  // ---- stopping: over the socket, else as the form would, but without leaving the page ---------------------
+
+  let stopping = 0; // timer of the next look whether the story has stopped, 0 while nobody wants that
+
+  function stop() {
+    clearTimeout(stopping);
+    stopping = setTimeout(post, UNHEARD); // an open socket may lead nowhere
+    stopForm.querySelector("button").disabled = true;
+    if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify({ type: "stop" }));
+    else post();
+  }
+
+  async function post() {
+    clearTimeout(stopping);
+    if (!UNFINISHED.includes(state)) return;
+    let arrived = false;
+    try {
+      const answer = await fetch(stopForm.action, {
+        method: "POST",
+        body: new FormData(stopForm),
+        redirect: "manual", // where the form would lead: to this page
+        signal: AbortSignal.timeout(LONGEST_WAIT),
+      });
+      if (answer.status >= 400 && answer.status < 500) return window.location.reload(); // its page says why
+      arrived = answer.type === "opaqueredirect" || answer.ok;
+    } catch {
+      // offline, or no answer: said below, and sent again when the network is back
+    }
+    unsent.hidden = arrived || !UNFINISHED.includes(state);
+    stopForm.querySelector("button").disabled = false;
+    if (!unsent.hidden) stopping = setTimeout(post, LONGEST_WAIT);
+  }
+
   stopForm?.addEventListener("submit", (event) => {
-    if (socket?.readyState !== WebSocket.OPEN) return; // the form itself goes to the server
     event.preventDefault();
-    socket.send(JSON.stringify({ type: "stop" }));
-    const button = stopForm.querySelector("button");
-    button.disabled = true;
-    setTimeout(() => {
-      button.disabled = false; // not heard within seconds: it may be pressed again
-    }, 3000);
+    stop();
+  });
+  window.addEventListener("online", () => {
+    if (unsent && !unsent.hidden) post();
   });
 
   showWait();

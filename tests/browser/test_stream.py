@@ -13,7 +13,7 @@ from tests.conftest import LOGS, Workers
 from tests.environment import free_port
 from tests.factories import make_ingredients, make_serving_model, make_template
 from tests.provider import Provider
-from tests.servers import start_web
+from tests.servers import start_web, wait_until
 from tests.sites import Web
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -83,6 +83,65 @@ def test_a_web_process_restarted_in_the_middle_costs_a_moment(
     provider.release()
     expect_whole(page)
     assert Story.objects.get().text == TEXT
+
+
+def test_stopping_without_a_network_stays_on_the_page_and_is_sent_later(
+    page: Page, own_web: Web, provider: Provider
+) -> None:
+    ask(page, own_web)
+    wait_for_pause(page)
+    address = page.url
+    own_web.child.kill()
+    expect(status(page)).to_have_text("已断开，正在重连…")
+    page.get_by_role("button", name="停止").press("Enter")
+    expect(page.get_by_text("「停止」没有送到")).to_be_visible()
+    expect(page.get_by_role("button", name="停止")).to_be_enabled()
+    expect(page.locator("[data-count]")).to_have_text(f"{KEPT * 4} 字")
+    assert page.url == address
+    start_again(own_web)
+    expect(status(page)).to_have_text("中断 · 被读者停止", timeout=30_000)
+    expect(page.get_by_text("「停止」没有送到")).to_be_hidden()
+    assert Story.objects.get().text == TEXT[: KEPT * 4]
+
+
+def test_stopping_while_the_socket_is_gone_goes_by_the_form_without_leaving(
+    page: Page, web: Web, provider: Provider
+) -> None:
+    """Pages come through, sockets do not: a proxy that knows no websockets, or forgot ours."""
+    sockets: list[Any] = []
+
+    def pass_on(socket: Any) -> None:
+        sockets.append(socket)
+        if len(sockets) == 1:
+            socket.connect_to_server()
+        else:
+            socket.close(code=1012, reason="restart")
+
+    page.route_web_socket(re.compile("/ws/stories/"), pass_on)
+    ask(page, web)
+    wait_for_pause(page)
+    page.evaluate("document.title = 'the same page'")
+    sockets[0].close(code=1012, reason="restart")
+    expect(status(page)).to_have_text("已断开，正在重连…")
+    page.get_by_role("button", name="停止").click()
+    wait_until(lambda: Story.objects.filter(state="interrupted", end_reason="stopped").exists())
+    expect(page.get_by_text("「停止」没有送到")).to_be_hidden()
+    expect(page).to_have_title("the same page")
+
+
+def test_no_act_leaves_the_page_for_the_browsers_own_words(page: Page, web: Web, provider: Provider) -> None:
+    provider.hold_after = None
+    ask(page, web)
+    expect_whole(page)
+    address = page.url
+    page.context.set_offline(True)
+    page.get_by_role("button", name="重新生成").click()
+    expect(page.get_by_text("现在没有网络")).to_be_visible()
+    assert page.url == address
+    page.context.set_offline(False)
+    expect(page.get_by_text("现在没有网络")).to_be_hidden()
+    page.get_by_role("button", name="重新生成").click()
+    page.wait_for_url(lambda url: url != address)
 
 
 def test_two_tabs_show_the_same_and_one_stops_both(page: Page, web: Web, provider: Provider) -> None:

@@ -20,7 +20,18 @@ from tests.environment import BASE_DIR
 from tests.factories import make_run, make_story
 
 pytestmark = pytest.mark.django_db
-CONTRACT = ["stop", "length", "content_filter", "stopped", "cut", "lost", "refused", "quota", "empty", "unknown"]
+CONTRACT = [
+    "stop",
+    "length",
+    "content_filter",
+    "stopped",
+    "cut",
+    "lost",
+    "refused",
+    "quota",
+    "empty",
+    "unknown",
+]
 
 
 def reasons(run: Any) -> list[str]:
