@@ -20,7 +20,7 @@ def name_them_stopped(apps: Any, schema_editor: Any) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("stories", "0006_batches"),
+        ("stories", "0009_reports"),
     ]
 
     operations = [
