@@ -88,11 +88,11 @@ def look_for_batch(order: BatchOrder) -> None:
     if len(found) == 1:
         _adopt(order, found[0])
         return
-    error = order.error
+    why = order.error
     if found:
         ids = "、".join(one.id for one in found)
-        error = _("对方有几份订单带着本订单的标识（%(ids)s），请在对方那里处理。") % {"ids": ids}
-    hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order), error=error)
+        why = _("对方有几份订单带着本订单的标识（%(ids)s），请在对方那里处理。") % {"ids": ids}
+    hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order), error=why)
 
 
 def poll(order: BatchOrder) -> None:
