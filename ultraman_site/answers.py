@@ -16,6 +16,7 @@ from ultraman_site.redaction import redact
 
 MOST_TOKENS = 10**9  # of one call; what is above it is no count
 MOST_LINE = 1024 * 1024  # bytes of one event
+MOST_DIGITS = 40
 LONGEST_REASON = 40
 
 
@@ -62,11 +63,16 @@ def _read_part(part: Any) -> str:
 
 
 def read_json(data: bytes | str) -> Any:
-    """Raises `OutcomeUnknown` for what is no JSON, also for numbers and nestings that Python refuses."""
+    """Raises `OutcomeUnknown` for what is no JSON, also for nestings that Python refuses."""
     try:
-        return json.loads(data)
+        return json.loads(data, parse_int=_read_whole_number)
     except (ValueError, RecursionError) as error:
         raise OutcomeUnknown(UNREADABLE) from error
+
+
+def _read_whole_number(digits: str) -> int | float:
+    """Python refuses whole numbers of thousands of digits, and with them the answer that they stand in."""
+    return int(digits) if len(digits) < MOST_DIGITS else float(digits)
 
 
 def read_answer(event: Any) -> Answer:
@@ -88,11 +94,12 @@ def read_answer(event: Any) -> Answer:
     )
 
 
-def read_whole(data: bytes) -> Answer:
-    """The body of an answer that was not streamed. Raises `OutcomeUnknown`, also where it holds no choice."""
-    body = read_json(data)
-    if isinstance(body, dict) and not body.get("error") and not body.get("choices"):
-        raise OutcomeUnknown(UNREADABLE)
+def read_whole(body: Any) -> Answer:
+    """The body of an answer that was not streamed. Raises `OutcomeUnknown`, also where it holds no text or message."""
+    if isinstance(body, dict) and not body.get("error"):
+        choice = _first_choice(body)
+        if not ("message" in choice or "text" in choice):
+            raise OutcomeUnknown(UNREADABLE)
     return read_answer(body)
 
 
@@ -107,17 +114,38 @@ def _words_of(error: Any) -> str:
     return redact(error.get("message") if isinstance(error, dict) else error)
 
 
-async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The lines of an event stream. Readers of text lines also cut at U+2028 and NEL, which a story may hold.
+class LineSplitter:
+    """Cuts bytes at newlines and at nothing else, and keeps no more of a line than `MOST_LINE` bytes.
 
-    Raises `OutcomeUnknown` for a line without end.
+    Readers of text lines also cut at U+2028 and NEL, which a story may hold.
     """
-    rest = b""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    @property
+    def is_overlong(self) -> bool:
+        """Whether the line that has not ended yet is longer than any that makes sense."""
+        return len(self._rest) > MOST_LINE
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that end in this piece."""
+        *lines, rest = (self._rest + piece).split(b"\n")
+        self._rest = rest[: MOST_LINE + 1]
+        return lines
+
+    def finish(self) -> list[bytes]:
+        """What stands after the last newline, if anything does."""
+        return [self._rest] if self._rest else []
+
+
+async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The lines of an event stream as they arrive. Raises `OutcomeUnknown` for a line without end."""
+    lines = LineSplitter()
     async for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
+        for line in lines.feed(chunk):
             yield line
-        if len(rest) > MOST_LINE:
+        if lines.is_overlong:
             raise OutcomeUnknown(UNREADABLE)
-    if rest:
-        yield rest
+    for line in lines.finish():
+        yield line

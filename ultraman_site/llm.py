@@ -281,7 +281,7 @@ def complete(alias: str, ask: Ask) -> Answer:
     api: Any = client(alias)
     kind = api.chat.completions if ask.messages else api.completions
     with provider_errors(), kind.with_streaming_response.create(**ask.parameters()) as response:
-        answer = read_whole(_read_body(response))
+        answer = read_whole(read_json(_read_body(response)))
         return replace(_cut(answer, room=ask.longest), rates=read_rates(response.headers))
 
 

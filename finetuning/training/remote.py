@@ -20,6 +20,7 @@ from stories.errors import UnknownModel
 from stories.ledger import said
 from stories.serving import check_endpoint
 from ultraman_site import llm
+from ultraman_site.redaction import redact
 
 KEY = "ultraman_job"
 """The name in a remote job's metadata under which it carries our job's key."""
@@ -179,8 +180,8 @@ def _read_job(reply: Any) -> RemoteJob:
 
 
 def clean(value: Any, *, most: int = 10_000) -> str:
-    """A provider's words as every database keeps them: no NUL, no lone surrogate, not endless; "" for none."""
-    return str(value or "").replace("\0", "�").encode("utf-8", "replace").decode()[:most]
+    """A provider's words as `redact` leaves them; "" for none."""
+    return redact(value or "", most=most)
 
 
 def _walk(page: Any, *, most: int) -> Iterator[Any]:

@@ -13,11 +13,12 @@ from typing import Any
 import httpx2
 
 from stories.batching.gathering import ask_of, open_calls
-from stories.batching.lines import Line, read_line, split_lines, storable
+from stories.batching.lines import Line, read_line, split_lines
 from stories.errors import UnknownModel
 from stories.models import Attempt, BatchOrder
 from stories.serving import check_endpoint
 from ultraman_site import llm
+from ultraman_site.redaction import redact
 
 KEY = "ultraman_batch"
 """The name in a remote batch's metadata under which it carries our order's key."""
@@ -155,7 +156,7 @@ def _read(reply: Any) -> RemoteBatch:
     status = getattr(reply, "status", None)
     return RemoteBatch(
         id=_id_of(reply),
-        status=storable(status)[:40] if isinstance(status, str) else "",
+        status=redact(status, most=40) if isinstance(status, str) else "",
         files=tuple(name for name in names if isinstance(name, str) and name),
         error="；".join(_faults(reply)),
     )
@@ -165,12 +166,12 @@ def _faults(reply: Any) -> Iterator[str]:
     """What is wrong with the file, as far as it is said: the first three sentences with their lines."""
     faults = getattr(getattr(reply, "errors", None), "data", None)
     for fault in faults[:3] if isinstance(faults, list) else []:
-        yield storable(f"{getattr(fault, 'message', fault)}（{getattr(fault, 'line', None)}）")
+        yield redact(f"{getattr(fault, 'message', fault)}（{getattr(fault, 'line', None)}）")
 
 
 def _id_of(reply: Any) -> str:
     id = getattr(reply, "id", None)
-    if not isinstance(id, str) or not 0 < len(id) <= 100 or id != storable(id):
+    if not isinstance(id, str) or not 0 < len(id) <= 100 or id != redact(id):
         raise _unreadable()
     return id
 

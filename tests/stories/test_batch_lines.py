@@ -204,15 +204,17 @@ def test_a_line_that_the_database_does_not_take_ends_its_story_alone(
 def test_a_count_that_no_column_holds_ends_its_story_alone(
     odd_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database itself says no, if the edge let something pass."""
-    monkeypatch.setattr("stories.batching.lines.read_count", lambda value: value)
+    """The database itself says no, if the edge and the ledger let something pass."""
+    for guard in ("ultraman_site.answers.read_count", "stories.ledger._count"):
+        monkeypatch.setattr(guard, lambda value: value)
     run = odd_line(200, body_of(usage={"prompt_tokens": HUGE, "completion_tokens": 1}))
     assert outcome(run) == ("failed", "unknown", "unknown")
 
 
 def test_without_the_guard_one_line_holds_up_all(odd_line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
-    monkeypatch.setattr("stories.batching.lines.read_count", lambda value: value)
+    for guard in ("ultraman_site.answers.read_count", "stories.ledger._count"):
+        monkeypatch.setattr(guard, lambda value: value)
     monkeypatch.setattr(
         "stories.batching.collecting._lose_one", lambda *_: (_ for _ in ()).throw(OverflowError)
     )

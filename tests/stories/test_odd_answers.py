@@ -19,7 +19,7 @@ from tests.provider import Call, Fault, Provider
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 PRICED = {"input_price": Decimal(1), "output_price": Decimal(2)}
 ODD = "怪朝"
-INFINITE, NAN, GIANT, DEEP = b"1e999", b"NaN", b"1" * 5000, b"[" * 100_000
+GIANT, DEEP = b"1" * 5000, b"[" * 100_000
 COUNTS = [
     *("100", 101.5, float("inf"), float("nan"), 10**30, -35, True, None, {}, [], {"total": 3}, [7]),
     *(2**31, 2**63, -(2**63)),
@@ -144,7 +144,7 @@ def test_a_finish_reason_that_is_no_word_is_a_cut(provider: Provider, reason: An
     [
         *map(instead_of_the_end, EVENTS),
         *(instead_of_the_end({"error": error}) for error in ERRORS),
-        *map(instead_of_the_end, [DEEP, b'{"usage": ' + GIANT + b"}", b"{", b"\xff\xfe", b'"\\ud800"']),
+        *map(instead_of_the_end, [DEEP, b"{", b"\xff\xfe", b'"\\ud800"']),
         *map(with_content, CONTENTS),
     ],
 )
@@ -159,8 +159,9 @@ def test_an_event_that_cannot_be_read_keeps_the_text_before_it(provider: Provide
     check_others(provider, others)
 
 
-def test_numbers_that_json_does_not_know_are_not_said(provider: Provider) -> None:
-    raw = b'{"choices": [], "usage": {"prompt_tokens": Infinity, "completion_tokens": 1e999}}'
+@pytest.mark.parametrize("number", [b"Infinity", b"NaN", b"1e999", b"1" * 5000])
+def test_numbers_that_json_or_python_does_not_know_are_not_said(provider: Provider, number: bytes) -> None:
+    raw = b'{"choices": [], "usage": {"prompt_tokens": %b, "completion_tokens": %b}}' % (number, number)
     provider.alter = lambda call, event: raw if is_odd(call) and event["usage"] else event
     odd, others = order(provider)
     write_together([odd, *others])
