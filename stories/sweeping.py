@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from stories import claims, ledger
 from stories.models import Attempt, EndReason, Run, Story
@@ -54,7 +55,7 @@ def expire_promotions() -> int:
         state__in=Attempt.OPEN,
         started_at__lt=timezone.now() - LONGEST_TRIAL,
     )
-    sentence = "试问模型的进程中断了，结果不明。"
+    sentence = _("试问模型的进程中断了，结果不明。")
     settled = [ledger.settle(one, state=Attempt.State.UNKNOWN, error=sentence) for one in lost[:BATCH]]
     return sum(settled)
 

@@ -40,7 +40,7 @@ class JobAdmin(CorrectableAdmin):
     errors = (StoryError, TrainingError)
     list_display = (
         *("__str__", "state", "remote_status", "dataset", "language_model", "tuned_model"),
-        *("price_shown", "doubt", "created_by", "created_at"),
+        *("price_shown", "doubt_shown", "created_by", "created_at"),
     )
     list_filter = ("state", DoubtFilter, "dataset", "language_model")
     list_select_related = ("dataset", "language_model", "tuned_model", "created_by")

@@ -1,6 +1,5 @@
 """The audit: what people decided over money and the serving model; to be read, never changed."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from django.apps import apps
@@ -16,23 +15,23 @@ NAMES = {"serving": _("在用模型"), "answer": _("模型的回答")}
 
 
 class EntryWords:
-    """One entry as a person reads it: its values by the names of their columns, money in dollars."""
+    """One entry as a person reads it: what changed, by the names of its columns, money in dollars."""
 
     def __init__(self, entry: AuditEntry) -> None:
         self.entry = entry
 
     @property
-    def before(self) -> str:
-        return "\n".join(self._lines(self.entry.before))
+    def changes(self) -> str:
+        """`费用 $0.0013 → $0.2500`, for each value that is another one now; all if none is."""
+        before, after = self.entry.before, self.entry.after
+        changed = [name for name in before | after if before.get(name) != after.get(name)]
+        return " · ".join(self._change(name) for name in changed or after)
 
-    @property
-    def after(self) -> str:
-        return "\n".join(self._lines(self.entry.after))
-
-    def _lines(self, values: dict[str, Any]) -> Iterator[str]:
-        for name, value in values.items():
-            label, shown = self._read(name, value)
-            yield f"{label}: {shown}"
+    def _change(self, name: str) -> str:
+        label, now = self._read(name, self.entry.after.get(name))
+        if name not in self.entry.before:
+            return f"{label} {now}"
+        return f"{label} {self._read(name, self.entry.before[name])[1]} → {now}"
 
     def _read(self, name: str, value: Any) -> tuple[Any, Any]:
         if name in NAMES:
@@ -49,20 +48,16 @@ class EntryWords:
 
 @admin.register(AuditEntry)
 class AuditEntryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "action", "subject_label", "before_shown", "after_shown", "who", "reason")
+    list_display = ("created_at", "action", "subject_label", "changes", "who", "reason")
     list_filter = ("action", ("by", admin.RelatedOnlyFieldListFilter), "created_at")
     list_select_related = ("by",)
     search_fields = ("subject_label", "actor", "reason")
-    fields = ("created_at", "action", "subject_label", "who", "before_shown", "after_shown", "reason")
+    fields = ("created_at", "action", "subject_label", "who", "changes", "reason")
 
     @admin.display(description=_("谁"), ordering="actor")
     def who(self, entry: AuditEntry) -> str:
         return entry.actor if entry.by_id else f"{entry.actor} ({_('命令行')})"
 
-    @admin.display(description=_("之前"))
-    def before_shown(self, entry: AuditEntry) -> str:
-        return EntryWords(entry).before
-
-    @admin.display(description=_("之后"))
-    def after_shown(self, entry: AuditEntry) -> str:
-        return EntryWords(entry).after
+    @admin.display(description=_("改动"))
+    def changes(self, entry: AuditEntry) -> str:
+        return EntryWords(entry).changes

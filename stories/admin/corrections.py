@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django import forms
-from django.contrib import messages
+from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
@@ -67,6 +67,13 @@ class CorrectableAdmin(ReadOnlyAdmin):
     correct: ClassVar[Callable[..., None]]
     errors: ClassVar[tuple[type[Exception], ...]] = (StoryError,)
     change_form_template = "admin/stories/correctable.html"
+
+    @admin.display(description=gettext_lazy("账单"), ordering="doubt")
+    def doubt_shown(self, row: Any) -> str:
+        """One word for the list; the whole sentence stands on the row's page."""
+        if row.corrected_at:
+            return _("已更正")
+        return _("存疑") if row.doubt else ""
 
     def correct_url(self, row: Any) -> str:
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_correct", args=[row.pk])

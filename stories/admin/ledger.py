@@ -23,8 +23,8 @@ class AttemptAdmin(CorrectableAdmin):
     correct_permission = CONTROL
     correct = staticmethod(corrections.correct_attempt)
     list_display = (
-        *("started_at", "purpose", "story", "language_model", "state", "price_shown", "reserved_shown"),
-        *("prompt_tokens", "completion_tokens", "doubt"),
+        *("started_at", "story", "language_model", "state", "price_shown", "reserved_shown"),
+        *("doubt_shown", "prompt_tokens", "completion_tokens"),
     )
     list_filter = ("state", DoubtFilter, "purpose", "day", "language_model")
     list_select_related = ("story", "language_model")

@@ -38,8 +38,8 @@ class AuditEntry(models.Model):
     subject_kind = models.CharField(max_length=60)
     subject_id = models.CharField(max_length=60)
     subject_label = models.CharField(_("对象"), max_length=300)
-    before = models.JSONField(_("之前"))
-    after = models.JSONField(_("之后"))
+    before = models.JSONField()
+    after = models.JSONField()
     reason = models.TextField(_("理由"), blank=True)
     created_at = models.DateTimeField(_("时间"), auto_now_add=True)
 

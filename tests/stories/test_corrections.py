@@ -231,7 +231,9 @@ def test_doubtful_calls_are_found_until_someone_looked(client: Client, alice: Us
         return [row.pk for row in page.context["cl"].result_list]
 
     assert found() == [odd.pk]
-    assert "对方报了 2^40" in client.get("/admin/stories/attempt/?doubt=open").content.decode()
+    assert ">存疑<" in client.get("/admin/stories/attempt/").content.decode()
+    page = client.get(reverse("admin:stories_attempt_change", args=[odd.pk])).content.decode()
+    assert "对方报了 2^40" in page
     correct_attempt(odd, price=3, by=alice, reason="账单")
     assert found() == []
     corrected = client.get("/admin/stories/attempt/?doubt=corrected").context["cl"].result_list
