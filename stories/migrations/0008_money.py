@@ -7,17 +7,20 @@ import django.core.validators
 import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
+from django.db.models import Case, F, Q, When
+from django.db.models.functions import Greatest
+
+PRICES = ("input_price", "output_price", "training_price")
 
 
 def forget_impossible_figures(apps: Any, _schema_editor: Any) -> None:
     """What the constraints below refuse: a price out of range is unknown, a counter below nothing is nothing."""
-    models_of_language = apps.get_model("stories", "LanguageModel").objects
-    for name in ("input_price", "output_price", "training_price"):
-        models_of_language.filter(**{f"{name}__lt": 0}).update(**{name: None})
-        models_of_language.filter(**{f"{name}__gt": Decimal(10_000)}).update(**{name: None})
-    days = apps.get_model("stories", "SpendDay").objects
-    for name in ("spent", "reserved"):
-        days.filter(**{f"{name}__lt": 0}).update(**{name: 0})
+    # One statement: PostgreSQL alters no table in a transaction that has changed one of its rows twice.
+    possible = {name: Q(**{f"{name}__gte": 0, f"{name}__lte": Decimal(10_000)}) for name in PRICES}
+    kept = {name: Case(When(within, then=F(name)), default=None) for name, within in possible.items()}
+    apps.get_model("stories", "LanguageModel").objects.update(**kept)
+    nothing = {name: Greatest(F(name), 0) for name in ("spent", "reserved")}
+    apps.get_model("stories", "SpendDay").objects.update(**nothing)
 
 
 class Migration(migrations.Migration):

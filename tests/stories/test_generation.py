@@ -3,8 +3,9 @@
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 
-from stories.errors import BadIngredient, BadState, StoryError
+from stories.errors import BadIngredient, BadState, StoryError, UnknownModel
 from stories.generation import (
     cancel_run,
     count_states,
@@ -124,3 +125,10 @@ def test_retry_of_a_run_without_failures_leaves_it_done() -> None:
     assert retry_run(run) == 0
     run.refresh_from_db()
     assert run.state == Run.State.DONE
+
+
+def test_a_run_is_not_ordered_from_a_model_past_its_shutdown() -> None:
+    model = make_model("gone", shutdown_date=timezone.localdate())
+    with pytest.raises(UnknownModel, match=r"^模型「gone」已于 .* 停用，请换一个模型。$"):
+        plan(model=model)
+    assert Run.objects.count() == 0
