@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -14,7 +15,8 @@ from tests.environment import DATA_DIR, free_port
 from tests.servers import listens, start_redis, start_worker, wait_until
 from tests.sites import child_environment
 from ultraman_site.celery import app
-from ultraman_site.publishing import publish
+from ultraman_site.outage import Outage, outage_of
+from ultraman_site.publishing import CONNECTIONS, PATIENCE, publish
 
 
 def queued(queue: str, *, port: int | None = None) -> list[str]:
@@ -33,6 +35,23 @@ def elsewhere(monkeypatch):
     yield port
     monkeypatch.undo()
     app._after_fork()
+
+
+def rested(url: str) -> None:
+    """As if the seconds had passed in which a silent Redis is left alone."""
+    outage_of(url)._ask_at = time.monotonic()
+
+
+def publish_at_once(messages: int) -> float:
+    """So many threads hand over a task each, none of which Redis takes; the seconds of the slowest."""
+
+    def one(number: int) -> float:
+        began = time.monotonic()
+        assert publish(write_story, f"{number}") is False
+        return time.monotonic() - began
+
+    with ThreadPoolExecutor(messages) as pool:
+        return max(pool.map(one, range(messages)))
 
 
 def test_a_task_goes_to_its_own_queue(redis_server):
@@ -64,10 +83,30 @@ def test_a_silent_redis_costs_seconds_at_most(redis_server):
     assert time.monotonic() - began < 5
 
 
-def test_it_finds_redis_again(elsewhere):
+def test_thirty_orders_at_once_wait_no_longer_than_one(redis_server, caplog):
+    redis_server.freeze()
+    assert publish_at_once(30) < 4
+    assert publish_at_once(30) < 0.5, "it is known by now"
+    assert 1 <= caplog.text.count("Redis is away") <= CONNECTIONS + 1
+
+    redis_server.thaw()
+    rested(settings.REDIS_URL)
+    assert publish(write_story, "one") is True
+
+
+def test_without_the_memory_each_waits_anew(redis_server, monkeypatch):
+    monkeypatch.setattr(Outage, "may_ask", lambda self: True)
+    redis_server.freeze()
+    assert publish_at_once(3) > PATIENCE * 0.9
+    assert publish_at_once(3) > PATIENCE * 0.9
+
+
+def test_it_finds_redis_again_when_it_has_rested(elsewhere):
     assert publish(write_story, "one") is False
     with start_redis(elsewhere, log=DATA_DIR / "logs" / "redis-again.log"):
-        assert publish(write_story, "two") is True
+        assert publish(write_story, "two") is False
+        rested(app.conf.broker_url)
+        assert publish(write_story, "three") is publish(write_story, "four") is True
     wait_until(lambda: not listens(elsewhere), what="the other Redis ended")
     assert urlsplit(settings.REDIS_URL).port != elsewhere
 

@@ -16,6 +16,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from ultraman_site.outage import outage_of
 from ultraman_site.rates import NOTHING, Rates
 
 logger = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ FIRST_RATE = 8.0  # calls a second, until something is known
 ALONE_SHARE = 0.5  # of the last pace, when Redis cannot say what the others do
 REDIS_TIMEOUT = 1.0
 CONNECTIONS = 4
-REDIS_REST = 5.0  # seconds without asking a Redis that did not answer
 LONGEST_HOLD = 600.0
 LONGEST_URGENT_HOLD = 60.0  # as in tell.lua
 NEAR = 0.985  # of a named limit: the scripts keep 0.99 of it
@@ -60,9 +60,6 @@ class Pace:
     free_at: float = 0.0  # for turns without Redis, time.monotonic()
     held_until: float = 0.0
     held_urgent_until: float = 0.0
-
-
-_silent_until = 0.0
 
 
 @cache
@@ -184,19 +181,20 @@ def _is_known(turn: Turn, rates: Rates) -> bool:
 
 def _run(script: int, pace: Pace, values: list[Any]) -> Any:
     """The script's reply, or None while Redis is away."""
-    global _silent_until  # noqa: PLW0603 (one Redis per process)
-    if time.monotonic() < _silent_until:
+    outage = outage_of(settings.REDIS_URL)
+    if not outage.may_ask():
         return None
     try:
-        return _server(settings.REDIS_URL)[script](keys=[pace.key], args=values)
+        reply = _server(settings.REDIS_URL)[script](keys=[pace.key], args=values)
     except (redis.RedisError, OSError) as error:
-        _silent_until = time.monotonic() + REDIS_REST
+        outage.begin()
         logger.warning("Redis is away, this process keeps a pace of its own: %s", error)
         return None
+    outage.end()
+    return reply
 
 
 def forget() -> None:
     """Everything this process has learnt, and that Redis was away."""
-    global _silent_until  # noqa: PLW0603
-    _silent_until = 0.0
+    outage_of(settings.REDIS_URL).end()
     pace_of.cache_clear()
