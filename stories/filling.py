@@ -136,6 +136,7 @@ def take_answer(story: Story, attempt: Attempt, answer: llm.Answer) -> bool:
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
+            odd_usage=answer.odd_usage,
         )
         text = gatherer.take()
         return claims.end(story, reason=reason, text=text, length=len(text)) and bool(text)

@@ -139,18 +139,23 @@ def settle(
     finish_reason: str = "",
     prompt_tokens: Any = None,
     completion_tokens: Any = None,
+    odd_usage: str = "",
     error: str = "",
 ) -> bool:
     """Closes the row of a call, once; False if it was closed before. A complete one ends a row of failures.
 
     A refused call costs nothing; a call with usage costs its bill, its reservation at most; a cut or unknown
-    one its reservation. What a provider claims beyond that is kept in `doubt`, for a person to look at.
+    one its reservation. What a provider claims beyond that is kept in `doubt`, for a person to look at, and so is
+    `odd_usage`, what it said where its counts belong.
     """
     counts = {"prompt_tokens": _count(prompt_tokens), "completion_tokens": _count(completion_tokens)}
     price: int | None = 0
     doubt = ""
     if state != Attempt.State.REFUSED:
         price, doubt = _price(attempt, claimed=(prompt_tokens, completion_tokens), **counts)
+    if odd_usage and not doubt:
+        words = {"usage": odd_usage, "reserved": show(attempt.reserved)}
+        doubt = _("对方报的用量不可能（%(usage)s），按预留 %(reserved)s 结算。") % words
     with transaction.atomic(savepoint=False):
         closed = Attempt.objects.filter(pk=attempt.pk, state__in=Attempt.OPEN).update(
             state=state,

@@ -17,19 +17,21 @@ from ultraman_site.redaction import redact
 MOST_TOKENS = 10**9  # of one call; what is above it is no count
 MOST_LINE = 1024 * 1024  # bytes of one event
 MOST_DIGITS = 40
-LONGEST_REASON = 40
+LONGEST_REASON, LONGEST_USAGE = 40, 120
 
 
 @dataclass(frozen=True)
 class Answer:
     """A whole answer, or a piece of one. Token counts are the provider's own, None where it gave none that can be
-    true; `finish_reason` is "" if it gave none; `rates` come with a whole answer, or with the first piece.
+    true: `odd_usage` is then what it said instead. `finish_reason` is "" if it gave none; `rates` come with a whole
+    answer, or with the first piece.
     """
 
     text: str
     finish_reason: str
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    odd_usage: str = ""
     rates: Rates = NOTHING
 
 
@@ -84,14 +86,20 @@ def read_answer(event: Any) -> Answer:
     choice = _first_choice(event)
     inner = choice.get("delta") or choice.get("message")
     content = inner.get("content") if isinstance(inner, dict) else None
-    usage = event.get("usage")
-    counts = usage if isinstance(usage, dict) else {}
     return Answer(
         text=read_text(choice.get("text") if content is None else content),
         finish_reason=read_finish_reason(choice.get("finish_reason")),
-        prompt_tokens=read_count(counts.get("prompt_tokens")),
-        completion_tokens=read_count(counts.get("completion_tokens")),
+        **_read_usage(event.get("usage")),
     )
+
+
+def _read_usage(usage: Any) -> dict[str, Any]:
+    """The counts of an answer as `Answer` names them."""
+    said = usage if isinstance(usage, dict) else {}
+    counts = {name: read_count(said.get(name)) for name in ("prompt_tokens", "completion_tokens")}
+    is_odd = any(count is None and said.get(name) is not None for name, count in counts.items())
+    is_odd = is_odd or not isinstance(usage, dict | None)
+    return counts | {"odd_usage": redact(usage, most=LONGEST_USAGE) if is_odd else ""}
 
 
 def read_whole(body: Any) -> Answer:

@@ -131,6 +131,7 @@ def _end(pen: Pen, ending: Ending, *, length: int) -> bool:
             finish_reason=pen.finish_reason,
             prompt_tokens=pen.prompt_tokens,
             completion_tokens=pen.completion_tokens,
+            odd_usage=pen.odd_usage,
             error=ending.error,
         )
     return ended

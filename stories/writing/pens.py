@@ -34,6 +34,7 @@ class Pen:
     finish_reason: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    odd_usage: str = ""
     rates: Rates = NOTHING
     error: LLMError | None = None
     misses: int = 0
@@ -62,6 +63,7 @@ class Pen:
         self.slice += self.gatherer.take()
         self.rates = self.rates if piece.rates == NOTHING else piece.rates
         self.finish_reason = piece.finish_reason or self.finish_reason
+        self.odd_usage = piece.odd_usage or self.odd_usage
         self.prompt_tokens = self.prompt_tokens if piece.prompt_tokens is None else piece.prompt_tokens
         if piece.completion_tokens is not None:
             self.completion_tokens = piece.completion_tokens

@@ -124,7 +124,17 @@ def test_a_count_that_cannot_be_true_is_not_said(provider: Provider, usage: Any)
     odd.refresh_from_db()
     assert (odd.state, odd.text) == ("written", provider.text)
     assert settled(odd).state == Attempt.State.COMPLETE
+    assert bool(settled(odd).doubt) == says_something(usage)
     check_others(provider, others)
+
+
+def says_something(usage: Any) -> bool:
+    """Whether a usage claims what cannot be true, rather than leaving it out."""
+    if not isinstance(usage, dict):
+        return True
+    return any(
+        value is not None and (type(value) is not int or not 0 <= value <= 10**9) for value in usage.values()
+    )
 
 
 @pytest.mark.both_databases
@@ -198,6 +208,7 @@ def test_in_a_run_such_a_count_is_not_said_either(provider: Provider, usage: Any
     story = fill_one(provider)
     assert (story.state, story.text) == ("written", provider.text)
     assert settled(story).state == Attempt.State.COMPLETE
+    assert bool(settled(story).doubt) == says_something(usage)
 
 
 def test_an_answer_without_usage_counts_at_its_reservation(provider: Provider) -> None:
