@@ -120,6 +120,8 @@ def _number(raw: Any) -> float | None:
     """A finite number; None for blanks, words, and -1 for "missing" (nothing measured is negative)."""
     try:
         number = float(raw)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
+        return None
+    if isinstance(raw, bool):
         return None
     return number if math.isfinite(number) and 0 <= number <= MOST else None

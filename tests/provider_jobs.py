@@ -6,6 +6,7 @@ provider.jobs.succeed(job["id"], results=b"step,train_loss\\n1,0.9\\n", base64=T
 """
 
 import base64 as base64_codec
+import json
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,13 @@ from typing import Any
 from starlette.responses import JSONResponse, Response
 
 FILES, JOBS, MODELS = "/v1/files", "/v1/fine_tuning/jobs", "/v1/models"
+
+
+class Json(JSONResponse):
+    """As many servers write it: NaN and Infinity go onto the wire."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, separators=(",", ":")).encode()
 
 
 @dataclass
@@ -103,11 +111,10 @@ class Jobs:
         if part == "cancel":
             self.advance(job_id, "cancelled", finished_at=int(time.time()))
         if part == "events":
-            newest_first = {event["id"]: event for event in reversed(self.events.get(job_id, []))}
-            return _page(list(newest_first.values()), query)
+            return _page(list(reversed(self.events.get(job_id, []))), query)
         if part == "checkpoints":
             return _page([], query)
-        return JSONResponse(self.jobs[job_id])
+        return Json(self.jobs[job_id])
 
     def _create_file(self, body: dict[str, Any]) -> Response:
         return JSONResponse(self._store(body["bytes"], body))
@@ -183,10 +190,10 @@ class Jobs:
 
 
 def _page(items: list[dict[str, Any]], query: dict[str, str]) -> Response:
-    ids = [item["id"] for item in items]
-    start = ids.index(query["after"]) + 1 if query.get("after") in ids else 0
+    ids = [item.get("id") if isinstance(item, dict) else None for item in items]
+    start = ids.index(query["after"]) + 1 if "after" in query and query["after"] in ids else 0
     end = start + int(query.get("limit", 20))
-    return JSONResponse({"object": "list", "data": items[start:end], "has_more": end < len(items)})
+    return Json({"object": "list", "data": items[start:end], "has_more": end < len(items)})
 
 
 def _not_found(what: str) -> Response:

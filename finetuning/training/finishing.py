@@ -24,12 +24,12 @@ from ultraman_site.llm import LLMError
 
 logger = logging.getLogger(__name__)
 PATIENCE = timedelta(minutes=10)
-"""How long a finished training waits for its results file or its model's name."""
+"""How long a finished training waits for its last events, its results file or its model's name."""
 
 
 def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
     """Publishes a training that the provider calls succeeded. A part that is missing is waited for, a while."""
-    waited = job.unknown_since is not None and timezone.now() - job.unknown_since > PATIENCE
+    waited = has_waited(job)
     if not seen.model:
         _finish_without_model(job, waited=waited, known=known)
         return
@@ -37,7 +37,7 @@ def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
         note, result_file_id = _stage_results(job, seen)
     except LLMError as error:
         if not waited:
-            _wait(job, str(error), known=known)
+            wait_for_rest(job, str(error), known=known)
             return
         note, result_file_id = _("结果文件取不到：%(error)s") % {"error": error}, ""
     _publish(job, seen, known=known | {"error": note, "result_file_id": result_file_id})
@@ -92,9 +92,15 @@ def _finish_without_model(job: Job, *, waited: bool, known: dict[str, Any]) -> N
     if waited:
         end(job, state=Job.State.FAILED, bill=Bill(job.reserved), error=sentence, **known)
     else:
-        _wait(job, sentence, known=known)
+        wait_for_rest(job, sentence, known=known)
 
 
-def _wait(job: Job, sentence: str, *, known: dict[str, Any]) -> None:
+def has_waited(job: Job) -> bool:
+    """Whether the rest of a training that ended was waited for long enough."""
+    return job.unknown_since is not None and timezone.now() - job.unknown_since > PATIENCE
+
+
+def wait_for_rest(job: Job, sentence: str, *, known: dict[str, Any]) -> None:
+    """Looks again soon for what a training that ended still lacks."""
     since = job.unknown_since or timezone.now()
     hand_back(job, state=Job.State.CREATED, after=pace(since), error=sentence, unknown_since=since, **known)

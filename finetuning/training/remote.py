@@ -52,7 +52,7 @@ def file_name(split: str, sha256: str) -> str:
 
 def upload_file(job: Job, file: BinaryIO, *, name: str) -> str:
     """The id of the new remote file."""
-    with llm.provider_errors():
+    with _calling():
         reply = _api(job).files.create(
             file=(name, file, "application/jsonl"), purpose="fine-tune", timeout=_timeout()
         )
@@ -61,7 +61,7 @@ def upload_file(job: Job, file: BinaryIO, *, name: str) -> str:
 
 def find_file(job: Job, *, sha256: str) -> str | None:
     """The id of the newest remote file whose name carries that sha256."""
-    with _list_errors():
+    with _calling():
         listed = _api(job).files.list(purpose="fine-tune", timeout=_timeout())
         for file in _walk(listed, most=MOST_LISTED):
             if sha256 in str(getattr(file, "filename", "")):
@@ -71,7 +71,7 @@ def find_file(job: Job, *, sha256: str) -> str | None:
 
 def create_job(job: Job) -> RemoteJob:
     """Orders the training: the one call that costs money."""
-    with llm.provider_errors():
+    with _calling():
         reply = _api(job).fine_tuning.jobs.create(
             model=job.language_model.name,
             training_file=job.training_file_id,
@@ -86,28 +86,31 @@ def create_job(job: Job) -> RemoteJob:
 
 def find_jobs(job: Job) -> list[RemoteJob]:
     """The remote jobs that carry our key: none, or the one that was created."""
-    with _list_errors():
+    with _calling():
         listed = _api(job).fine_tuning.jobs.list(limit=100, metadata={KEY: job.key.hex}, timeout=_timeout())
         return [
-            _read_job(found)
-            for found in _walk(listed, most=MOST_LISTED)
-            if (getattr(found, "metadata", None) or {}).get(KEY) == job.key.hex
+            _read_job(found) for found in _walk(listed, most=MOST_LISTED) if _key_of(found) == job.key.hex
         ]
 
 
+def _key_of(listed: Any) -> Any:
+    metadata = getattr(listed, "metadata", None)
+    return metadata.get(KEY) if isinstance(metadata, dict) else None
+
+
 def retrieve_job(job: Job) -> RemoteJob:
-    with llm.provider_errors():
+    with _calling():
         return _read_job(_api(job).fine_tuning.jobs.retrieve(job.remote_id, timeout=_timeout()))
 
 
 def cancel_job(job: Job) -> RemoteJob:
-    with llm.provider_errors():
+    with _calling():
         return _read_job(_api(job).fine_tuning.jobs.cancel(job.remote_id, timeout=_timeout()))
 
 
 def read_events(job: Job) -> Iterator[Any]:
     """The SDK's events, newest first; pages are fetched as they are needed. Raises while it is read."""
-    with _list_errors():
+    with _calling():
         listed = _api(job).fine_tuning.jobs.list_events(job.remote_id, limit=100, timeout=_timeout())
         yield from _walk(listed, most=MOST_EVENTS)
 
@@ -116,7 +119,7 @@ def read_content(job: Job, file_id: str) -> bytes:
     """The bytes of a remote file, at most `MOST_RESULT_BYTES`."""
     content = bytearray()
     with (
-        llm.provider_errors(),
+        _calling(),
         _api(job).files.with_streaming_response.content(file_id, timeout=_timeout()) as reply,
     ):
         for piece in reply.iter_bytes():
@@ -127,12 +130,12 @@ def read_content(job: Job, file_id: str) -> bytes:
 
 
 @contextmanager
-def _list_errors() -> Iterator[None]:
-    """As `provider_errors`; the SDK trips over a list that is no JSON object with an AttributeError."""
+def _calling() -> Iterator[None]:
+    """As `llm.provider_errors`; what the SDK, or we, trip over in an odd answer cannot be read."""
     with llm.provider_errors():
         try:
             yield
-        except AttributeError as error:
+        except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise _unreadable() from error
 
 
@@ -155,28 +158,37 @@ def _timeout() -> httpx2.Timeout:
 
 def _id_of(reply: Any) -> str:
     id = getattr(reply, "id", None)
-    if not isinstance(id, str) or not id or id != clean(id, most=LONGEST_ID):
+    if not _is_id(id):
         raise _unreadable()
-    return id
+    return str(id)
+
+
+def _is_id(value: Any) -> bool:
+    return isinstance(value, str) and bool(value) and value == clean(value, most=LONGEST_ID)
 
 
 def _read_job(reply: Any) -> RemoteJob:
-    """Reads with care: compatible servers leave fields out."""
+    """Reads with care: compatible servers leave fields out, or put odd values there, which then say nothing."""
     tokens = getattr(reply, "trained_tokens", None)
-    error = getattr(reply, "error", None)
+    model, error = getattr(reply, "fine_tuned_model", None), getattr(reply, "error", None)
     is_count = type(tokens) is int and 0 <= tokens <= MOST_TOKENS
     return RemoteJob(
         id=_id_of(reply),
         status=clean(getattr(reply, "status", None), most=LONGEST_STATUS),
-        model=clean(getattr(reply, "fine_tuned_model", None), most=LONGEST_NAME),
+        model=clean(model, most=LONGEST_NAME) if isinstance(model, str) else "",
         trained_tokens=tokens if is_count else None,
         odd_tokens="" if is_count or tokens is None else said(tokens),
-        result_files=tuple(
-            file if isinstance(file, str) else _id_of(file)
-            for file in getattr(reply, "result_files", None) or ()
-        ),
-        error=clean(getattr(error, "message", None)),
+        result_files=tuple(_read_files(getattr(reply, "result_files", None))),
+        error=clean(error if isinstance(error, str) else getattr(error, "message", None)),
     )
+
+
+def _read_files(value: Any) -> Iterator[str]:
+    """The ids of the result files, given as such or as objects; what is neither is no file."""
+    for file in value if isinstance(value, list) else []:
+        id = file if isinstance(file, str) else getattr(file, "id", None)
+        if _is_id(id):
+            yield str(id)
 
 
 def clean(value: Any, *, most: int = 10_000) -> str:
@@ -185,14 +197,20 @@ def clean(value: Any, *, most: int = 10_000) -> str:
 
 
 def _walk(page: Any, *, most: int) -> Iterator[Any]:
-    """Each entry of all pages once, until the provider repeats itself."""
+    """Each entry of all pages once, until the provider repeats itself. One without an id is an entry too."""
     if not isinstance(getattr(page, "data", None), list):
         raise _unreadable()
     entries: Iterable[Any] = page
     seen: set[str] = set()
     for entry in islice(entries, most):
-        id = getattr(entry, "id", None)
-        if not isinstance(id, str) or id in seen:
-            return
-        seen.add(id)
+        if id := read_id(entry):
+            if id in seen:
+                return
+            seen.add(id)
         yield entry
+
+
+def read_id(entry: Any) -> str:
+    """The id of an entry of a list, as a string; "" where there is none."""
+    id = getattr(entry, "id", None)
+    return str(id) if isinstance(id, str | int) and not isinstance(id, bool) else ""
