@@ -19,7 +19,8 @@ Message = dict[str, Any]
 class Snapshot:
     """A story's row as viewers need it: its final text under that text's name.
 
-    `position` in the queue is None unless queued.
+    `position` in the queue is None unless queued; `wait`: the seconds until a queued story's model is asked again,
+    because its provider said so; else 0.
     """
 
     attempt: str
@@ -28,10 +29,21 @@ class Snapshot:
     text: str
     reason: str
     position: int | None
+    wait: int = 0
+
+    @property
+    def wait_minutes(self) -> int:
+        """What a reader is told, and told anew when it changes."""
+        return in_minutes(self.wait)
 
     @property
     def has_ended(self) -> bool:
         return self.state in Story.ENDED
+
+
+def in_minutes(seconds: int) -> int:
+    """Rounded up."""
+    return -(-seconds // 60)
 
 
 class Viewer:
@@ -43,6 +55,7 @@ class Viewer:
         self.fence = 0
         self.state = ""
         self.position: int | None = None
+        self.wait_minutes = 0
         self.greeted = False
         self.ended = False
 
@@ -99,10 +112,11 @@ class Viewer:
         return [{"type": "restart", "attempt": row.attempt}]
 
     def _state(self, row: Snapshot) -> list[Message]:
-        if row.has_ended or (row.state, row.position) == (self.state, self.position):
+        known = (self.state, self.position, self.wait_minutes)
+        if row.has_ended or (row.state, row.position, row.wait_minutes) == known:
             return []
-        self.state, self.position = row.state, row.position
-        message: Message = {"type": "state", "state": row.state}
+        self.state, self.position, self.wait_minutes = row.state, row.position, row.wait_minutes
+        message: Message = {"type": "state", "state": row.state} | ({"wait": row.wait} if row.wait else {})
         return [message | ({"position": row.position} if row.position is not None else {})]
 
     def _text(self, text: str) -> Message:

@@ -1,6 +1,7 @@
 """Reads the rows that viewers ask for, a few queries at a time however many they are (floor 3)."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -9,13 +10,18 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
+from django.utils import timezone
 
 from stories.live import Snapshot
 from stories.models import Story
 
 T = TypeVar("T")
 THREADS = 4  # for what sockets do in the database: one slow query must not hold up all of them
-COLUMNS = ("attempt_name", "fence", "state", "text", "edited_text", "end_reason", "created_at", "run_id")
+COLUMNS = (
+    *("attempt_name", "fence", "state", "text", "edited_text", "end_reason", "created_at", "run_id"),
+    *("next_try_at", "error"),
+)
+WORTH_SAYING = 10  # seconds: who waits less need not read why
 
 
 def take_snapshots(keys: Iterable[UUID]) -> dict[UUID, Snapshot]:
@@ -31,6 +37,7 @@ def _snapshot(row: Story) -> Snapshot:
         text=row.final_text,
         reason=row.end_reason,
         position=queue_position(row) if row.state == Story.State.QUEUED else None,
+        wait=seconds_to_wait(row),
     )
 
 
@@ -38,6 +45,14 @@ def queue_position(story: Story) -> int:
     """1 for the story that is next. Runs have a queue of their own."""
     ahead = Story.objects.filter(state=Story.State.QUEUED, created_at__lt=story.created_at)
     return ahead.filter(run__isnull=story.run_id is None).count() + 1
+
+
+def seconds_to_wait(story: Story) -> int:
+    """How long a queued story must still wait because its model's provider asked for it; 0: not for that."""
+    if story.state != Story.State.QUEUED or not story.error or story.next_try_at is None:
+        return 0
+    seconds = math.ceil((story.next_try_at - timezone.now()).total_seconds())
+    return seconds if seconds >= WORTH_SAYING else 0
 
 
 @cache

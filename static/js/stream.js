@@ -95,9 +95,10 @@
     if (sentence && status.textContent !== sentence) status.textContent = sentence;
   }
 
-  function sayState({ position, reason } = {}) {
+  function sayState({ position, reason, wait } = {}) {
     let sentence = status.dataset[`say_${state}`] || "";
     if (state === "queued" && position) sentence = fill(status.dataset.say_position, position);
+    if (state === "queued" && wait) sentence = fill(status.dataset.say_wait, Math.ceil(wait / 60));
     const why = state === "interrupted" || state === "failed" ? status.dataset[`why_${reason}`] : "";
     say(why ? `${sentence} · ${why}` : sentence);
   }

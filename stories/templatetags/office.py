@@ -1,9 +1,12 @@
 """The desk on the admin's first page: what waits for an editor today."""
 
+from datetime import timedelta
 from typing import Any
 
 from django import template
 from django.conf import settings
+from django.db.models import Max
+from django.utils import timezone
 
 from stories.models import LanguageModel, Run, Story
 
@@ -12,12 +15,21 @@ register = template.Library()
 
 @register.inclusion_tag("admin/stories/_desk.html", takes_context=True)
 def desk(context: template.Context) -> dict[str, Any]:
-    """Figures of the moment: stories that wait, reported ones, approved ones, running runs, the serving model."""
+    """Figures of the moment: stories that wait, reported ones, approved ones, running runs, the serving model.
+
+    `waits`: the models that readers' stories wait for because a provider asked for it, and until when.
+    """
     counted = {
         "waiting": Story.objects.reviewable().count(),
         "reported": Story.objects.reported().count(),
         "approved": Story.objects.approved().count(),
     }
+    soon = timezone.now() + timedelta(minutes=1)
+    held_up = Story.objects.filter(
+        state=Story.State.QUEUED, run__isnull=True, next_try_at__gt=soon, language_model__isnull=False
+    ).exclude(error="")
+    waits = held_up.order_by().values_list("language_model__name").annotate(until=Max("next_try_at"))
     running = Run.objects.filter(state=Run.State.RUNNING).count()
     serving = LanguageModel.objects.promoted().first() or settings.OPENAI_MODEL
-    return {**counted, "running": running, "serving": serving, "perms": context.get("perms")}
+    now = {"running": running, "serving": serving, "waits": waits.order_by("language_model__name")}
+    return {**counted, **now, "perms": context.get("perms")}

@@ -10,12 +10,12 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from stories import reacting, readers, shelves
+from stories import live, reacting, readers, shelves
 from stories.forms import ReportForm
 from stories.labels import label_line
 from stories.models import EndReason, Story
 from stories.readers import Reader
-from stories.snapshots import queue_position
+from stories.snapshots import queue_position, seconds_to_wait
 from stories.views.common import readable, reader_of
 
 
@@ -35,6 +35,7 @@ def show_story(request: HttpRequest, story: Story, report: ReportForm, *, status
         "address": request.build_absolute_uri(story.get_absolute_url()),
         "unfinished": not story.has_ended,
         "position": queue_position(story) if story.state == Story.State.QUEUED else 0,
+        "wait_minutes": live.in_minutes(seconds_to_wait(story)),
         "waited": int((timezone.now() - story.created_at).total_seconds()),
         "may_control": story.origin == Story.Origin.READER and readers.may_stop(reader, story),
         "versions": _versions(reader, story),

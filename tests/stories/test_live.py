@@ -22,6 +22,19 @@ def test_a_queued_story_says_hello_and_its_position() -> None:
     ]
 
 
+def test_a_story_that_waits_for_its_provider_says_how_long_and_again_each_minute() -> None:
+    viewer = Viewer(attempt="", offset=0)
+    told = [viewer.catch_up(replace(QUEUED, wait=wait)) for wait in (100, 98, 61, 60, 0)]
+    state = {"type": "state", "state": "queued", "position": 3}
+    assert [messages[-1:] for messages in told] == [
+        [state | {"wait": 100}],
+        [],
+        [],
+        [state | {"wait": 60}],
+        [state],
+    ]
+
+
 def test_the_first_attempt_after_none_begins_with_restart() -> None:
     viewer = Viewer(attempt="", offset=0)
     viewer.catch_up(QUEUED)
