@@ -63,7 +63,7 @@ def test_an_editor_filters_reads_edits_approves_and_rejects(
     page.get_by_text("编辑正文").click()
     page.get_by_label("正文", exact=True).fill(f"{MARK}丙：主角叫李思。")
     page.get_by_label("为什么改").fill("名字")
-    page.get_by_role("button", name="保存编辑").click()
+    page.get_by_role("button", name="保存编辑", exact=True).click()
     expect(page.locator(".original p")).to_have_text([f"{MARK}丙：主角叫李四。"])
     page.get_by_role("button", name="采纳").click()
 

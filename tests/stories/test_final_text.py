@@ -166,6 +166,7 @@ def read_shelf(client: Client) -> list[str]:
     return [story.beginning for story in client.get("/").context["shelf"].stories]
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("seed", range(6))
 def test_after_any_history_every_channel_says_the_same(
     seed: int, watch: Callable[..., Viewer], alice: Any
