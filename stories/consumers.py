@@ -8,10 +8,10 @@ import asyncio
 import json
 import logging
 import time
-import uuid
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qs
+from uuid import UUID, uuid4
 
 from channels.auth import get_user
 from channels.generic.websocket import AsyncWebsocketConsumer
@@ -69,13 +69,10 @@ class StoryConsumer(AsyncWebsocketConsumer):
         await self.accept()
         self.said = sockets.Allowance(MOST_SAID, seconds=10.0)
         self.reader = _reader(self.scope)
-        pk = self.scope["url_route"]["kwargs"]["pk"]
-        story = await in_database(Story.objects.filter(pk=pk).first)
+        story, refusal = await in_database(_find, self.scope["url_route"]["kwargs"]["pk"], self.reader)
         if story is None:
-            return await self.close(CLOSE_UNKNOWN)
-        if not readers.may_read(self.reader, story):
-            return await self.close(CLOSE_NOT_ALLOWED)
-        self.socket_name = uuid.uuid4().hex
+            return await self.close(refusal)
+        self.socket_name = uuid4().hex
         if not await sockets.admit(self.reader.address, self.socket_name):
             return await self.close(CLOSE_BUSY)
         self.story = story
@@ -94,8 +91,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
         """The one thing a viewer may say is stop; anything else is ignored, too much of it ends the socket."""
         if not self.said.take():
             return await self.close(CLOSE_POLICY)
-        if self.story and _is_stop(text_data) and readers.may_stop(self.reader, self.story):
-            await in_database(request_stop, self.story)
+        if self.story and _is_stop(text_data) and await in_database(_stop, self.story, self.reader):
             self.mailbox.look_again()
 
     async def watch(self) -> None:
@@ -146,9 +142,9 @@ class StoryConsumer(AsyncWebsocketConsumer):
         self.scope["session"] = SessionStore(self.scope["session"].session_key)
         self.scope["user"] = await get_user(self.scope)
         self.reader = _reader(self.scope)
-        row = await in_database(Story.objects.filter(pk=self.story.pk).first)
-        if row is None or not readers.may_read(self.reader, row):
-            await self.close(CLOSE_NOT_ALLOWED if row else CLOSE_UNKNOWN)
+        row, refusal = await in_database(_find, self.story.pk, self.reader)
+        if row is None:
+            await self.close(refusal)
             return False
         self.story = row
         await sockets.admit(self.reader.address, self.socket_name)
@@ -173,6 +169,22 @@ class StoryConsumer(AsyncWebsocketConsumer):
                 await self.send(json.dumps(message, ensure_ascii=False))
         if self.viewer.ended:
             await self.close(CLOSE_DONE)
+
+
+def _find(pk: UUID, reader: readers.Reader) -> tuple[Story | None, int]:
+    """The story, for who may read it; else None and the code to close with."""
+    story = Story.objects.filter(pk=pk).first()
+    if story is None:
+        return None, CLOSE_UNKNOWN
+    return (story, 0) if readers.may_read(reader, story) else (None, CLOSE_NOT_ALLOWED)
+
+
+def _stop(story: Story, reader: readers.Reader) -> bool:
+    """Stops the story for who may; whether that was this reader."""
+    if not readers.may_stop(reader, story):
+        return False
+    request_stop(story)
+    return True
 
 
 def _reader(scope: dict[str, Any]) -> readers.Reader:

@@ -15,6 +15,7 @@ from stories.models.stories import StoryQuerySet
 COOKIE = "reader"
 COOKIE_AGE = 365 * 24 * 3600
 _SALT = "stories.reader"
+VIEW, REVIEW = "stories.view_story", "stories.review_story"
 
 
 @dataclass(frozen=True)
@@ -24,10 +25,6 @@ class Reader:
     user: User | AnonymousUser
     key: str
     address: str
-
-    @property
-    def is_staff(self) -> bool:
-        return bool(getattr(self.user, "is_staff", False) and self.user.is_active)
 
     @property
     def identity(self) -> str:
@@ -65,13 +62,17 @@ def owns(reader: Reader, story: Story) -> bool:
 
 
 def may_read(reader: Reader, story: Story) -> bool:
-    """Library stories and shared links are for all, unless held back by a report; the rest for reader and staff."""
+    """Library stories and shared links are for all, unless held back by a report; the rest for reader and editors.
+
+    An account's rights are read once, when first asked for, and kept with its user object.
+    """
     shown = story.visibility != Story.Visibility.PRIVATE and story.held_at is None
-    return shown or owns(reader, story) or reader.is_staff
+    return shown or owns(reader, story) or reader.user.has_perm(VIEW)
 
 
 def may_stop(reader: Reader, story: Story) -> bool:
-    return owns(reader, story) or reader.is_staff
+    """Stopping, and going on, is for the story's reader and whoever decides on stories."""
+    return owns(reader, story) or reader.user.has_perm(REVIEW)
 
 
 def stories_of(reader: Reader) -> StoryQuerySet:

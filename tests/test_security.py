@@ -7,11 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 import websockets
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from stories.consumers import MOST_SAID
 from stories.models import Attempt, LanguageModel, Review, Run, Story
 from tests.factories import (
     make_approved_story,
@@ -207,6 +210,48 @@ def test_a_private_story_is_its_readers_and_the_staffs_alone(private, reader, al
     assert status_for(None, public.get_absolute_url()) == 200
 
 
+@pytest.fixture
+def clerk(db):
+    """An account of the staff that no group and no permission was given to."""
+    return User.objects.create_user("clerk", password="clerk", is_staff=True)
+
+
+def test_staff_without_a_right_reads_and_acts_on_nothing_private(private, clerk):
+    met = {
+        name: status_for(clerk, path, method="post" if name in ACTS else "get")
+        for name, path in addresses(story=private.pk, number=1)
+        if name in OF_A_STORY | ACTS
+    }
+
+    assert met == dict.fromkeys(OF_A_STORY | ACTS, 403)
+    assert status_for(clerk, "/admin/") == 200
+
+
+def test_staff_who_may_look_may_read_but_not_act(private, clerk):
+    clerk.user_permissions.add(Permission.objects.get(codename="view_story"))
+    address = private.get_absolute_url()
+
+    assert [status_for(clerk, address), status_for(clerk, f"{address}stop/", method="post")] == [200, 403]
+    clerk.user_permissions.add(Permission.objects.get(codename="review_story"))
+    assert status_for(User.objects.get(pk=clerk.pk), f"{address}stop/", method="post") == 302
+
+
+def test_what_went_wrong_inside_is_for_who_may_look(private, clerk, alice):
+    shared = make_story(state="failed", visibility="link", error="internal detail")
+
+    pages = [client_of(person).get(shared.get_absolute_url()).content.decode() for person in (clerk, alice)]
+    assert ["internal detail" in page for page in pages] == [False, True]
+
+
+def test_a_story_that_is_open_to_all_asks_for_nobodys_rights(clerk):
+    """Rights are two queries, made once and only where the story is not the reader's anyway."""
+    public, client = make_approved_story(), client_of(clerk)
+    with CaptureQueriesContext(connection) as seen:
+        client.get(f"/stories/{public.pk}.txt")
+
+    assert [query["sql"] for query in seen if "auth_permission" in query["sql"]] == []
+
+
 def test_only_its_owner_or_staff_can_act_on_a_story(private, reader):
     for name, path in addresses(story=private.pk, number=1):
         if name in ACTS:
@@ -388,6 +433,44 @@ def test_an_unknown_story_and_someone_elses_are_told_apart_by_code_alone(web):
 
     assert asyncio.run(closing_code(f"{url}{private.pk}/")) == 4403
     assert asyncio.run(closing_code(f"{url}{uuid.uuid4()}/")) == 4404
+
+
+def session_of(person: User) -> dict[str, str]:
+    client = client_of(person)
+    return {"Cookie": f"sessionid={client.cookies['sessionid'].value}"}
+
+
+def test_the_socket_of_a_private_story_is_closed_to_staff_without_a_right(web):
+    clerk = User.objects.create_user("clerk", is_staff=True)
+    private = make_story(reader_key="f" * 32)
+    url = f"{web.socket_url}/ws/stories/{private.pk}/"
+
+    assert asyncio.run(closing_code(url, additional_headers=session_of(clerk))) == 4403
+    clerk.user_permissions.add(Permission.objects.get(codename="view_story"))
+    assert asyncio.run(closing_code(url, additional_headers=session_of(clerk))) is None
+
+
+def test_who_may_only_look_cannot_stop_a_story_by_its_socket(web):
+    clerk = User.objects.create_user("clerk", is_staff=True)
+    clerk.user_permissions.add(Permission.objects.get(codename="view_story"))
+    private = make_story(state="queued", reader_key="f" * 32)
+    url = f"{web.socket_url}/ws/stories/{private.pk}/"
+
+    async def ask_to_stop(cookie: dict[str, str]) -> int:
+        """Says stop, and then too much: who is shown the door for that was heard out before."""
+        async with websockets.connect(url, additional_headers=cookie) as opened:
+            with pytest.raises(ConnectionClosed) as closed:
+                for message in ['{"type":"stop"}', *["x"] * MOST_SAID]:
+                    await opened.send(message)
+                while True:
+                    await asyncio.wait_for(opened.recv(), 10)
+            return closed.value.rcvd.code if closed.value.rcvd else 0
+
+    assert asyncio.run(ask_to_stop(session_of(clerk))) == 1008
+    assert Story.objects.get(pk=private.pk).state == "queued"
+    clerk.user_permissions.add(Permission.objects.get(codename="review_story"))
+    asyncio.run(ask_to_stop(session_of(clerk)))
+    assert Story.objects.get(pk=private.pk).state == "cancelled"
 
 
 def test_a_frame_of_two_mebibytes_closes_its_own_socket_alone(web):

@@ -32,7 +32,7 @@ def readable(reader: Reader, pk: str) -> Story:
 
 
 def controllable(reader: Reader, pk: str) -> Story:
-    """The story, for its reader and staff; 404, 403."""
+    """The story, for its reader and editors; 404, 403."""
     story = get_object_or_404(Story.objects.select_related("again_of"), pk=pk)
     if not readers.may_stop(reader, story):
         raise PermissionDenied

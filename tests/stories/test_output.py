@@ -5,6 +5,7 @@ import json
 import sys
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.management import CommandError, CommandParser, call_command
 from django.db import OperationalError
 
@@ -120,8 +121,10 @@ def test_a_caller_in_python_gets_the_error():
 def test_a_decision_needs_an_active_editor():
     alice = make_person("alice", group="editors")
     make_person("reader")
+    User.objects.create_user("clerk", is_staff=True)
     assert find_editor("alice") == alice
-    for name, sentence in (("nobody", "没有用户「nobody」。"), ("reader", "用户「reader」不是编辑。")):
+    refused = [("reader", "用户「reader」不是编辑。"), ("clerk", "用户「clerk」不是编辑。")]
+    for name, sentence in [("nobody", "没有用户「nobody」。"), *refused]:
         with pytest.raises(StoryError, match=sentence):
             find_editor(name)
     alice.is_active = False

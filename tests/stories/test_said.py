@@ -15,6 +15,7 @@ from stories.views import accounts
 from tests.factories import (
     make_approved_story,
     make_offered_story,
+    make_person,
     make_serving_model,
     make_story,
     make_template,
@@ -177,7 +178,7 @@ def test_a_report_after_the_editor_opened_the_page_is_read_first(client: Client,
     seen = re.search(r'name="seen" value="([^"]*)"', page_text(client.get(f"{address}/change/")))
     assert seen is not None
     staff = Client()
-    staff.force_login(User.objects.create_user("bob", is_staff=True))
+    staff.force_login(make_person("bob", group="editors"))
     staff.post(f"/stories/{story.pk}/report/", {"cause": "violent"})
     page = page_text(client.post(f"{address}/decide/", {"action": "restore", "seen": seen[1]}))
     assert "别人审过或举报过这个故事" in page
