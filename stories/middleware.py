@@ -1,11 +1,45 @@
-"""Gives every request its reader: the account, the signed cookie's key, the address."""
+"""What every request goes through: its body is one we can read, and it has a reader (account, key, address)."""
 
+import codecs
 from collections.abc import Callable
 
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from stories import counters
 from stories.readers import COOKIE, Reader, read_key
+
+TOO_LONG = (
+    "stories.too_long"  # in the ASGI scope of a body that was refused: the most it might have been, bytes
+)
+
+
+class BodyMiddleware:
+    """Answers what nobody needs to read: a body longer than its bound, or in another encoding than UTF-8.
+
+    Stands before whatever asks for `request.POST`.
+    """
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        most = getattr(request, "scope", {}).get(TOO_LONG)
+        if most is not None:
+            return render(request, "413.html", {"most": most}, status=413)
+        if not is_utf8((request.content_params or {}).get("charset", "utf-8")):
+            return render(request, "415.html", status=415)
+        if request.encoding:
+            request.encoding = "utf-8"  # Django knows it by this name alone
+        return self.get_response(request)
+
+
+def is_utf8(charset: str) -> bool:
+    """Whether that is a name of UTF-8; `utf8` and `U8` are."""
+    try:
+        return codecs.lookup(charset).name == "utf-8"
+    except (LookupError, ValueError):
+        return False
 
 
 def line_of(request: HttpRequest) -> str | None:

@@ -17,6 +17,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ultraman_site.settings")
 pages = get_asgi_application()
 
 from stories.routing import websocket_urlpatterns  # noqa: E402  (models load after Django is set up)
+from ultraman_site.bodies import BodyBound  # noqa: E402
 
 
 class OwnHostAndOrigin:
@@ -54,7 +55,7 @@ def _host_of(origin: str) -> str:
 application = TrustedProxies(
     ProtocolTypeRouter(
         {
-            "http": pages,
+            "http": BodyBound(pages),
             "websocket": OwnHostAndOrigin(AuthMiddlewareStack(URLRouter(websocket_urlpatterns))),
         }
     ),
