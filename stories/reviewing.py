@@ -6,7 +6,7 @@ A decision on a reported story settles its open reports: approving or restoring 
 held back for good; undoing the decision opens them again, and holds the story if it was held before.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -134,6 +134,16 @@ def approve_all(stories: QuerySet[Story], *, by: User, reason: str = "") -> int:
     return _decide_all(stories, Verdict.APPROVED, by=by, reason=reason)
 
 
+def approve_new(stories: Iterable[Story], *, by: User) -> list[Review]:
+    """Approves stories that are not saved yet; the reviews, to be saved with them."""
+    reviews = []
+    for story in stories:
+        reviews.append(_record(story, Decision.APPROVED, by=by, verdict_after=Verdict.APPROVED))
+        story.verdict, story.visibility = Verdict.APPROVED, Visibility.LIBRARY
+        story.reviewed_at = timezone.now()
+    return reviews
+
+
 def reject_all(stories: QuerySet[Story], *, by: User, reason: str = "") -> int:
     """Rejects the written, unreviewed ones among `stories`; how many that were."""
     return _decide_all(stories, Verdict.REJECTED, by=by, reason=reason)
@@ -152,7 +162,7 @@ def standing_decisions(story: Story) -> list[Review]:
 
 def neighbours(story: Story, stories: QuerySet[Story]) -> tuple[Story | None, Story | None]:
     """Who stands before and behind it in the `QUEUE` of those of `stories` that wait; by key, never by offset."""
-    waiting = stories.filter(pk__in=Story.objects.reviewable().order_by().values("pk"))
+    waiting = stories.reviewable()  # type: ignore[attr-defined]
     flags, at = story.flag_count, story.created_at
     newer = Q(created_at__gt=at) | Q(created_at=at, pk__gt=story.pk)
     older = Q(created_at__lt=at) | Q(created_at=at, pk__lt=story.pk)

@@ -11,7 +11,7 @@ from django.db.models import Q
 from django.dispatch import Signal
 from django.utils import timezone
 
-from stories.models import BatchOrder, Heartbeat, Ingredient, LanguageModel, Story, Template
+from stories.models import BatchOrder, Heartbeat, ImportedFile, Ingredient, LanguageModel, Story, Template
 
 INGREDIENTS = {
     Ingredient.Axis.DYNASTY: ("唐", "宋", "元", "明", "清", "汉", "魏", "晋", "南北朝", "秦", "五代", "隋"),
@@ -122,3 +122,4 @@ def take_over() -> None:
     Story.objects.filter(state=Story.State.QUEUED).update(published_at=None)
     BatchOrder.objects.filter(lease_until__gt=now).update(lease_until=now)
     taken_over.send(sender=None)
+    ImportedFile.objects.unpublished().update(lease_until=None)

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 from celery import shared_task
 
-from stories import batching, counters, filling, heartbeats, reacting, sweeping, writing
-from stories.models import BatchOrder, Run, Story
+from stories import batching, counters, filling, heartbeats, imports, reacting, sweeping, writing
+from stories.models import BatchOrder, ImportedFile, Run, Story
 from stories.quality import checking
 from ultraman_site.publishing import publish
 
@@ -53,6 +53,22 @@ def sweep() -> None:
 
 
 @shared_task
+def advance_import(pk: str) -> None:
+    """Goes on with an import to its end, and has its stories looked at."""
+    if imported := ImportedFile.objects.select_related("by").filter(pk=pk).first():
+        imports.advance_import(imported)
+        publish(check_new_stories)
+
+
+@shared_task
+def sweep_imports() -> None:
+    """Every ten seconds, sent by beat: hands out the imports that nobody works on."""
+    for imported in imports.due_imports():
+        if not publish(advance_import, imported.pk):
+            return
+
+
+@shared_task
 def advance_batch(pk: str) -> None:
     """One step of a batch order, and a message for the next one if that is due already."""
     order = BatchOrder.objects.select_related("run__language_model", "run__template").filter(pk=pk).first()
@@ -70,9 +86,13 @@ def sweep_batches() -> None:
 
 @shared_task
 def forget_old_days() -> None:
-    """Every hour, sent by beat: what was counted for quotas of days gone by names readers and addresses."""
+    """Every hour, sent by beat: what was counted for quotas of days gone by names readers and addresses.
+
+    Uploads that no import waits for go with it.
+    """
     counters.forget_old_days()
     reacting.forget_old_addresses()
+    imports.remove_strays()
 
 
 def publish_story(story: Story) -> bool:

@@ -32,7 +32,7 @@ FLOORS: list[tuple[int, str]] = [
     (3, "stories.asking stories.claims stories.connections stories.csv_files stories.filling"),
     (3, "stories.gathering stories.generation stories.health stories.heartbeats stories.ledger stories.live"),
     (3, "stories.ordering stories.counters stories.reacting stories.sharing stories.moderation"),
-    (3, "stories.labels stories.audit stories.corrections stories.promotion stories.holds"),
+    (3, "stories.labels stories.audit stories.corrections stories.promotion stories.holds stories.imports"),
     (3, "stories.hints stories.snapshots"),
     (3, "stories.following stories.prices stories.prompts stories.readers stories.reviewing"),
     (3, "stories.seeding stories.serving stories.quality stories.quality.* stories.covering"),

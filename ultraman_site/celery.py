@@ -1,7 +1,7 @@
 """The Celery application: queues, the beat schedule, and the workers' signs of life (floor 8).
 
 Queues: `readers` (a reader is waiting), `bulk` (runs), `checks` (the look at new stories), `training` (uploads,
-jobs), `housekeeping` (sweeps, seconds each). Bulk work never stands before a reader: it has another worker.
+jobs, imports), `housekeeping` (sweeps, seconds each). Bulk work never stands before a reader: it has another worker.
 """
 
 import os
@@ -27,6 +27,8 @@ app.conf.task_routes = {
     "stories.tasks.sweep": {"queue": "housekeeping"},
     "stories.tasks.check_story": {"queue": "checks"},
     "stories.tasks.check_new_stories": {"queue": "checks"},
+    "stories.tasks.advance_import": {"queue": "training"},
+    "stories.tasks.sweep_imports": {"queue": "housekeeping"},
     "stories.tasks.sweep_batches": {"queue": "housekeeping"},
     "stories.tasks.forget_old_days": {"queue": "housekeeping"},
     "finetuning.tasks.advance_job": {"queue": "training"},
@@ -43,6 +45,11 @@ app.conf.beat_schedule = {
     "sweep batches": {
         "task": "stories.tasks.sweep_batches",
         "schedule": 5.0,
+        "options": {"expires": 10},
+    },
+    "sweep imports": {
+        "task": "stories.tasks.sweep_imports",
+        "schedule": 10.0,
         "options": {"expires": 10},
     },
     "forget old days": {

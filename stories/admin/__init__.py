@@ -4,6 +4,26 @@ Stories are read and decided on, runs ordered and watched, models put in use. Ev
 domain; no story is added, typed over or deleted by hand.
 """
 
-from stories.admin import audit, batches, ingredients, language_models, ledger, reactions, runs, stories
+from stories.admin import (
+    audit,
+    batches,
+    imports,
+    ingredients,
+    language_models,
+    ledger,
+    reactions,
+    runs,
+    stories,
+)
 
-__all__ = ["audit", "batches", "ingredients", "language_models", "ledger", "reactions", "runs", "stories"]
+__all__ = [
+    "audit",
+    "batches",
+    "imports",
+    "ingredients",
+    "language_models",
+    "ledger",
+    "reactions",
+    "runs",
+    "stories",
+]

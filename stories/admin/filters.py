@@ -20,7 +20,7 @@ class IngredientFilter(admin.SimpleListFilter):
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
         axis = self.axis
-        counted = Story.objects.order_by().values_list(axis).annotate(stories=Count("pk"))
+        counted = Story.objects.order_by().values_list(axis).annotate(stories=Count("*"))
         return [(name, name) for name, _stories in counted.order_by("-stories", axis)[:MOST_OFFERED]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:

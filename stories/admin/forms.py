@@ -7,6 +7,8 @@ from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy as _
 
 from stories import reviewing
+from stories.csv_files import check_size
+from stories.errors import BadFile
 from stories.models import Story
 
 APPROVE, REJECT, RESTORE, EDIT, UNDO = "approve", "reject", "restore", "edit", "undo"
@@ -117,11 +119,21 @@ class DecisionForm(forms.Form):
 
 
 class ImportForm(forms.Form):
+    """What is too large is refused before it is stored; everything else of the file is read by `csv_files`."""
+
     file = forms.FileField(
         label=_("CSV 文件"),
         help_text=_("列：dynasty,super_power,story_type,story；UTF-8；有一处不对就整个不收。"),
     )
     approve = forms.BooleanField(label=_("同时以我的名义采纳"), required=False)
+
+    def clean_file(self) -> Any:
+        file = self.cleaned_data["file"]
+        try:
+            check_size(file.size)
+        except BadFile as error:
+            raise forms.ValidationError(str(error)) from error
+        return file
 
 
 def last_review(story: Story) -> str:

@@ -4,6 +4,7 @@ from stories.models.audit import AuditEntry
 from stories.models.batches import BatchOrder
 from stories.models.flags import Band, Fingerprint, Flag
 from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
+from stories.models.imports import ImportedFile
 from stories.models.ingredients import Ingredient, Template
 from stories.models.language_models import LanguageModel, PromptStyle
 from stories.models.ledger import Attempt
@@ -21,6 +22,7 @@ __all__ = [
     "Fingerprint",
     "Flag",
     "Heartbeat",
+    "ImportedFile",
     "Ingredient",
     "LanguageModel",
     "PromptStyle",

@@ -4,6 +4,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from stories.models.imports import PublishedManager
+
 
 class Review(models.Model):
     """One decision, with the text and the verdict before and after it; `held_before` is the story's `held_at`."""
@@ -28,7 +30,19 @@ class Review(models.Model):
     verdict_before = models.CharField(_("之前的结论"), max_length=12)
     verdict_after = models.CharField(_("之后的结论"), max_length=12)
     held_before = models.DateTimeField(_("之前因举报收起"), null=True, blank=True, editable=False)
+    imported_file = models.ForeignKey(
+        "stories.ImportedFile",
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="+",
+        db_index=False,
+    )
     created_at = models.DateTimeField(_("时间"), auto_now_add=True)
+
+    objects: models.Manager["Review"] = PublishedManager()
+    staged: models.Manager["Review"] = models.Manager()
 
     class Meta:
         verbose_name = _("审核")

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from stories.combos import Combo
 from stories.models.batches import BatchOrder
+from stories.models.imports import PublishedManager
 from stories.models.ledger import Attempt
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
@@ -118,7 +119,8 @@ class Story(models.Model):
     `reported_at`: when last; the report waits for an editor unless it is settled. `held_at`: shown to nobody but
     its reader and staff since that report, until an editor decides (for good, if the decision is no;
     `holds` tells which reports do that). `offered_at`, `offered_by`: when and by whom (`Reader.identity`) a
-    reader's story was offered for the library and for training; null again when that was taken back.
+    reader's story was offered for the library and for training; null again when that was taken back. `objects` are the stories there are;
+    `staged` also has those of imports that are not published, and is for who stages and removes them.
     """
 
     class State(models.TextChoices):
@@ -178,6 +180,16 @@ class Story(models.Model):
     template = models.ForeignKey(
         "stories.Template", verbose_name=_("提示词模板"), null=True, blank=True, on_delete=models.PROTECT
     )
+    imported_file = models.ForeignKey(
+        "stories.ImportedFile",
+        verbose_name=_("导入的文件"),
+        null=True,
+        blank=True,
+        editable=False,
+        on_delete=models.PROTECT,
+        related_name="stories",
+        db_index=False,  # its own index below holds imported stories alone
+    )
 
     state = models.CharField(_("状态"), max_length=12, choices=State.choices, default=State.QUEUED)
     end_reason = models.CharField(_("结束原因"), max_length=16, choices=EndReason.choices, blank=True)
@@ -212,25 +224,45 @@ class Story(models.Model):
     checked_at = models.DateTimeField(_("检查时间"), null=True, blank=True, editable=False)
     flag_count = models.PositiveSmallIntegerField(_("标记"), default=0, editable=False)
 
-    objects = StoryQuerySet.as_manager()
+    objects = PublishedManager.from_queryset(StoryQuerySet)()
+    staged = StoryQuerySet.as_manager()
 
     class Meta:
         verbose_name = _("故事")
         verbose_name_plural = _("故事")
         ordering = ["-created_at", "-pk"]
+        # What every query asks of `imported_file` is read from the index: staged rows are skipped without their texts.
         indexes = [
-            models.Index(fields=["-created_at", "-id"], name="story_newest"),
+            models.Index(fields=["-created_at", "-id", "imported_file"], name="story_newest"),
             models.Index(fields=["state", "lease_until"], name="story_leases"),
-            models.Index(fields=["verdict", "visibility", "-created_at", "-id"], name="story_library"),
             models.Index(
-                fields=["verdict", "visibility", "-likes", "-created_at", "-id"], name="story_best_liked"
+                fields=["verdict", "visibility", "-created_at", "-id", "imported_file"], name="story_library"
+            ),
+            models.Index(
+                fields=["verdict", "visibility", "-likes", "-created_at", "-id", "imported_file"],
+                name="story_best_liked",
             ),
             models.Index(fields=["reader_key"], name="story_reader"),
             models.Index(fields=["run", "state"], name="story_of_run"),
-            models.Index(fields=["dynasty", "super_power", "story_type", "verdict"], name="story_cell"),
             models.Index(
-                fields=["ended_at", "id"],
-                condition=Q(checked_at__isnull=True, state__in=["written", "interrupted"]),
+                fields=["dynasty", "super_power", "story_type", "verdict", "imported_file"], name="story_cell"
+            ),
+            models.Index(
+                fields=["imported_file"], condition=Q(imported_file__isnull=False), name="story_of_file"
+            ),
+            # The queue of `reviewing.QUEUE`, with all that `reviewable` asks.
+            models.Index(
+                fields=[
+                    *("verdict", "state", "flag_count", "-created_at", "-id"),
+                    *("imported_file", "origin", "offered_at"),
+                ],
+                condition=Q(held_at__isnull=True),
+                name="story_queue",
+            ),
+            # No state in its condition: SQLite sees no partial index behind `state IN (?, ?)`.
+            models.Index(
+                fields=["checked_at", "ended_at", "id", "imported_file", "state"],
+                condition=Q(checked_at__isnull=True),
                 name="story_unchecked",
             ),
             models.Index(

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import time
+import tracemalloc
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from stories import csv_files
 from stories.combos import Combo
-from stories.csv_files import dump_stories, import_stories, read_stories
+from stories.csv_files import dump_stories, read_stories
 from stories.errors import BadFile
+from stories.imports import import_stories
 from stories.models import Review, Story
 from tests.factories import make_story
 
@@ -42,7 +44,7 @@ ODD_TEXTS = [
 
 
 def read(text):
-    return read_stories(io.BytesIO(text.encode()))
+    return list(read_stories(io.BytesIO(text.encode())))
 
 
 def refusal(content):
@@ -193,16 +195,58 @@ def test_other_encodings_are_named(content, sentence):
     assert refusal(content) == sentence
 
 
-def test_a_giant_file_is_refused_without_being_read():
-    class Giant(io.RawIOBase):
+def test_a_giant_file_is_refused_without_being_read(tmp_path):
+    with (tmp_path / "giant.csv").open("wb") as file:
+        file.truncate(481 * 1024 * 1024)
+    started = time.monotonic()
+    with pytest.raises(CommandError, match="文件超过 480 MB，请分成几个文件导入。"):
+        call_command("import_stories", tmp_path / "giant.csv")
+    assert time.monotonic() - started < 2
+
+
+def test_what_can_be_read_only_once_is_bounded_as_it_comes(monkeypatch):
+    class Pipe(io.RawIOBase):
         def read(self, size=-1):
-            assert 0 < size <= 51 * 1024 * 1024
             return b"x" * size
 
+    monkeypatch.setattr(csv_files, "MAX_BYTES", 3 * 1024 * 1024)
+    with pytest.raises(BadFile, match="文件超过 3 MB"):
+        import_stories(Pipe())
+
+
+def test_a_header_of_a_hundred_thousand_columns_is_refused_at_once():
+    header = ",".join(f"c{number}" for number in range(100_000))
     started = time.monotonic()
-    with pytest.raises(BadFile, match="文件超过 50 MB"):
-        read_stories(Giant())
-    assert time.monotonic() - started < 2
+    assert refusal(f"{header}\n") == "第 1 行（表头）有 100,000 列，最多 100 列。"
+    assert time.monotonic() - started < 1  # 65 s, when each name was counted first
+
+
+@pytest.mark.parametrize(
+    "row",
+    ["x" * 1_000_001, '"\n",' * 300_000, "x," * 600_000],
+    ids=["one line", "a cell per line", "one line of cells"],
+)
+def test_a_row_without_end_is_refused_before_it_fills_the_memory(row):
+    assert refusal(f"{HEADER}唐,隐形,轻松,正文\n{row}\n") == "第 3 行太长（最多 1,000,000 个字）。"
+
+
+def test_no_more_rows_than_the_bound(monkeypatch):
+    assert csv_files.MAX_ROWS == 500_000
+    monkeypatch.setattr(csv_files, "MAX_ROWS", 3)
+    assert len(read(HEADER + "唐,隐形,轻松,正文\n" * 3)) == 3
+    assert refusal(HEADER + "唐,隐形,轻松,正文\n" * 4) == "文件超过 3 篇故事，请分成几个文件导入。"
+
+
+def test_a_large_file_is_read_row_by_row(tmp_path):
+    with (tmp_path / "a.csv").open("w", encoding="utf-8") as file:
+        file.write(HEADER)
+        file.writelines(f"唐,隐形,轻松,{'字' * 3000}\n" for _ in range(5000))
+    with (tmp_path / "a.csv").open("rb") as file:
+        tracemalloc.start()
+        assert sum(1 for _row in read_stories(file)) == 5000
+        _now, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert most < 10_000_000  # the file has 45 MB
 
 
 def test_an_export_has_the_notebooks_shape_and_the_editors_text(tmp_path):
@@ -236,11 +280,51 @@ def test_the_label_beside_an_export_names_its_file(tmp_path):
     }
 
 
-def test_a_spreadsheet_runs_no_cell():
-    make_story(text="=HYPERLINK(1)")
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "\t1", "\r1", "\n1", "\n=1", "\r\n=1", " =1", "\u3000=1"),
+        *(
+            "\xa0 @1",
+            "\u200b=1",
+            "\ufeff=1",
+            "\x0b=1",
+            "＝1",
+            "＋1",
+            "－1",
+            "＠1",
+            " ＝1",
+            "﹦1",
+            "'=1",
+            "''\n＝1",
+        ),
+    ],
+)
+def test_a_spreadsheet_runs_no_cell(text):
+    make_story(text=text)
     content, _ = dump_stories(Story.objects.all(), for_spreadsheet=True)
-    assert content.decode("utf-8-sig").splitlines()[1] == '"唐","隐形","轻松","\'=HYPERLINK(1)"'
+    assert content.decode("utf-8-sig") == (
+        f'"dynasty","super_power","story_type","story"\n"唐","隐形","轻松","\'{text}"\n'
+    )
     assert content.startswith(b"\xef\xbb\xbf")
+
+
+@pytest.mark.parametrize("text", ["字", "a=b", "'字", "1-2", "（=1）", "——破折号", "…", "'", "''", "1"])
+def test_a_harmless_cell_goes_to_a_spreadsheet_as_it_is(text):
+    make_story(text=text)
+    content, _ = dump_stories(Story.objects.all(), for_spreadsheet=True)
+    assert content.decode("utf-8-sig").splitlines()[1] == f'"唐","隐形","轻松","{text}"'
+
+
+@given(st.text("'=+@- \t\r\n\"＝＋字\u3000\u200b", min_size=1, max_size=8).filter(str.strip))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_file_for_a_spreadsheet_comes_back_exactly(text):
+    Story.objects.all().delete()
+    make_story(text=text, dynasty="+10力量", super_power="'@所有人")
+    content, _rows = dump_stories(Story.objects.all(), for_spreadsheet=True)
+    assert list(read_stories(io.BytesIO(content))) == [(Combo("+10力量", "'@所有人", "轻松"), text)]
+    plain, _rows = dump_stories(Story.objects.all())
+    assert list(read_stories(io.BytesIO(plain))) == [(Combo("+10力量", "'@所有人", "轻松"), text)]
 
 
 def test_thousands_of_rows_are_imported_quickly():

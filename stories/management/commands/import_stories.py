@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from stories.csv_files import import_stories
 from stories.errors import StoryError
+from stories.imports import import_stories
 from stories.management.output import SiteCommand, add_by, find_editor
 from stories.tasks import check_new_stories
 from ultraman_site.publishing import publish
@@ -27,7 +27,7 @@ class Command(SiteCommand):
             raise StoryError(_("--approve 与 --by USER 要一起用：采纳总要有一位编辑。"))
         editor = find_editor(by) if by else None
         with file.open("rb") as opened:
-            rows = import_stories(opened, approve_by=editor)
+            rows = import_stories(opened, name=file.name, approve_by=editor)
         publish(check_new_stories)
         self.say(_("导入了 %(rows)s 篇故事。") % {"rows": rows})
         return {"rows": rows}
