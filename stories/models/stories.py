@@ -119,8 +119,9 @@ class Story(models.Model):
     `reported_at`: when last; the report waits for an editor unless it is settled. `held_at`: shown to nobody but
     its reader and staff since that report, until an editor decides (for good, if the decision is no;
     `holds` tells which reports do that). `offered_at`, `offered_by`: when and by whom (`Reader.identity`) a
-    reader's story was offered for the library and for training; null again when that was taken back. `objects` are the stories there are;
-    `staged` also has those of imports that are not published, and is for who stages and removes them.
+    reader's story was offered for the library and for training; null again when that was taken back.
+    `objects` are the stories there are; `staged` also has those of imports that are not published, and is for who
+    stages and removes them.
     """
 
     class State(models.TextChoices):

@@ -7,7 +7,7 @@ from django.db import migrations, models
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("stories", "0006_batches"),
+        ("stories", "0010_cancelled_runs"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
