@@ -245,6 +245,8 @@ class StoryAdmin(ReadOnlyAdmin):
         came_from = QueryDict("" if "%00" in filters else filters, mutable=True)
         for name in ("verdict__exact", "state__exact", "p", "o", "all"):
             came_from.pop(name, None)
+        if not came_from:  # all of them, without the counts that a list shows beside its filters
+            return self.get_queryset(request)
         inner = copy.copy(request)
         inner.GET = came_from  # type: ignore[assignment]
         try:

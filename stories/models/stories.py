@@ -255,7 +255,7 @@ class Story(models.Model):
             models.Index(
                 fields=[
                     *("verdict", "state", "flag_count", "-created_at", "-id"),
-                    *("imported_file", "origin", "offered_at"),
+                    *("imported_file", "origin", "offered_at", "held_at"),
                 ],
                 condition=Q(held_at__isnull=True),
                 name="story_queue",
