@@ -118,6 +118,7 @@ def settings_from(arguments: Sequence[str] | None = None) -> tuple[Settings, arg
 def main() -> None:
     """Serves. Open streams get one second to end, so that the whole stops promptly."""
     settings, given = settings_from()
+    os.umask(0o077)  # files, models and the store are for our user alone
     app = create_app(settings)
     print(f"model server: http://{given.host}:{given.port}/v1 (data in {settings.data})", flush=True)
     uvicorn.run(

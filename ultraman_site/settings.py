@@ -52,6 +52,15 @@ TRUSTED_PROXIES = read_networks(env.str("TRUSTED_PROXIES", default=""))
 CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if host != "*"]
 DATA_DIR = Path(BASE_DIR / env.str("DATA_DIR", default="var"))
 MEDIA_ROOT = DATA_DIR / "files"
+# What is stored is for our user alone, whatever the umask; what `collectstatic` lays out is for everyone.
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage",
+        "OPTIONS": {"file_permissions_mode": 0o644, "directory_permissions_mode": 0o755},
+    },
+}
 
 INSTALLED_APPS = [
     "ultraman_site.apps.OfficeConfig",
@@ -157,7 +166,8 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "interval_step": 0,
     "interval_max": 0,
 }
-CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+# No file to keep, which a full disk would spoil: every turn is an hour at most, and the first comes at once.
+CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 
 # Models and money. The default endpoint is OPENAI_*; further ones are LLM_ENDPOINT_<ALIAS>.
 LLM_ENDPOINTS: dict[str, Endpoint] = read_endpoints(Env.ENVIRON)
@@ -228,7 +238,12 @@ def is_news(record: logging.LogRecord) -> bool:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"plain": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "formatters": {
+        "plain": {
+            "()": "ultraman_site.log_lines.LineFormatter",
+            "format": "%(asctime)s %(levelname)s %(name)s: %(message)s",
+        }
+    },
     "filters": {"news": {"()": "django.utils.log.CallbackFilter", "callback": is_news}},
     "handlers": {
         "console": {"class": "logging.StreamHandler", "formatter": "plain", "filters": ["news"]},
@@ -240,5 +255,8 @@ LOGGING = {
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "celery.beat": {"level": "WARNING"},
+        # uvicorn gives its loggers handlers of their own before it reads these settings
+        "uvicorn": {"handlers": ["console"], "level": "WARNING", "propagate": False},
+        "uvicorn.error": {"handlers": [], "propagate": True},
     },
 }

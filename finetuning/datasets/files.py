@@ -27,14 +27,13 @@ def store(content: bytes, *, name: str, split: str) -> str:
     """Writes the bytes; their path relative to MEDIA_ROOT."""
     relative = f"{FOLDER}/{name}-{split}-{sha256(content)[:16]}.jsonl"
     place = Path(settings.MEDIA_ROOT) / relative
-    place.parent.mkdir(parents=True, exist_ok=True)
+    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".writing-")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
         os.replace(temporary, place)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):

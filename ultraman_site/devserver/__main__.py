@@ -5,6 +5,7 @@ import os
 import sys
 
 from ultraman_site.devserver.console import Console
+from ultraman_site.devserver.disk import NO_ROOM, PRIVATE_UMASK, tighten
 from ultraman_site.devserver.lock import only_one, sign
 from ultraman_site.devserver.plan import CannotStart, make_data_dir, make_plan, write_run_env
 from ultraman_site.devserver.processes import Warden
@@ -19,16 +20,25 @@ def main() -> int:
     )
     given = parser.parse_args()
     parent = os.getppid() if given.end_with_parent else None
+    os.umask(PRIVATE_UMASK)  # every child inherits it
     try:
         data_dir = make_data_dir()
         with only_one(data_dir) as lock:
             plan = make_plan(data_dir)
+            tighten(data_dir)
             sign(lock, url=plan.url)
             write_run_env(plan)
             with Console(data_dir / "logs") as console:
                 return Supervisor(plan, console, warden=Warden(lock), parent=parent).run()
     except CannotStart as reason:
         print(f"make run: {reason}", file=sys.stderr, flush=True)
+        return 1
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        print(
+            "make run: 磁盘已满 · the disk is full: make room, then start again", file=sys.stderr, flush=True
+        )
         return 1
 
 

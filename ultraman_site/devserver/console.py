@@ -4,29 +4,32 @@ import os
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import IO, Self
+
+from ultraman_site.devserver.logfile import LogFile
+from ultraman_site.devserver.terminal import Terminal, standard_output
+from ultraman_site.log_lines import MOST_CHARACTERS, one_line
 
 WIDTH = 8
-KEPT_LOGS = 5
 COLOURS = (36, 33, 35, 32, 34, 96, 93, 95)
 DIM, RED, BOLD = 2, 31, 1
+PIECE_BYTES = 4 * MOST_CHARACTERS  # a character has four bytes at most
 
 
 class Console:
-    """Lines of many threads, one at a time. The terminal may go away; the file keeps everything."""
+    """Lines of many threads, one at a time. Nobody waits for the terminal, and no fault of either place is raised."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, log: LogFile | None = None, terminal: Terminal | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._path = folder / "run.log"
-        _rotate(self._path)
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        self._log = log or LogFile(folder / "run.log")
+        self._terminal = terminal or standard_output()
         self._lock = threading.Lock()
         self._coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
         self._colours: dict[str, int] = {}
-        self._terminal_open = True
+        self._closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -35,37 +38,32 @@ class Console:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with self._lock:
-            self._file.close()
+            self._closed = True
+            self._log.close()
+            self._terminal.close()
 
-    def line(self, name: str, text: str, *, loud: bool = False) -> None:
-        """A line of the process `name`; `loud` is for what the supervisor itself must be heard saying."""
+    def line(self, name: str, text: str, *, loud: bool = False, cut: int = 0) -> None:
+        """A line of the process `name`; `loud` is for what the supervisor itself must be heard saying.
+
+        `cut` characters of it were left out before.
+        """
+        text = one_line(text, cut=cut)
         with self._lock:
-            if self._file.closed:
-                return
-            self._file.write(f"{time.strftime('%H:%M:%S')} {name:<{WIDTH}} | {text}\n")
             prefix = self._paint(f"{name:<{WIDTH}} |", self._colour(name))
-            self._show(f"{prefix} {self._paint(text, RED) if loud else text}\n")
+            self._put(
+                f"{time.strftime('%H:%M:%S')} {name:<{WIDTH}} | {text}\n",
+                f"{prefix} {self._paint(text, RED) if loud else text}\n",
+            )
 
     def plain(self, text: str) -> None:
         """A line of its own, without name or colour."""
         with self._lock:
-            self._file.write(text + "\n")
-            self._show(text + "\n")
+            self._put(text + "\n", text + "\n")
 
-    def _show(self, text: str) -> None:
-        if not self._terminal_open:
-            return
-        try:
-            sys.stdout.write(text)
-            sys.stdout.flush()
-        except UnicodeEncodeError:
-            sys.stdout.write(text.encode("ascii", "backslashreplace").decode("ascii"))
-            sys.stdout.flush()
-        except OSError:
-            # The reader of our output is gone: the site lives on, and python must not trip at exit either.
-            self._terminal_open = False
-            with suppress(OSError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    def _put(self, written: str, shown: str) -> None:
+        if not self._closed:
+            self._log.write(written.encode("utf-8", "backslashreplace"))
+            self._terminal.show(shown)
 
     def _colour(self, name: str) -> int:
         return self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
@@ -74,11 +72,16 @@ class Console:
         return f"\x1b[{colour}m{text}\x1b[0m" if self._coloured else text
 
 
-def _rotate(path: Path) -> None:
-    """run.log of the last start becomes run.log.1, and so on."""
-    for number in range(KEPT_LOGS - 1, 0, -1):
-        older = path.with_name(f"run.log.{number}")
-        if older.exists():
-            older.replace(path.with_name(f"run.log.{number + 1}"))
-    if path.exists():
-        path.replace(path.with_name("run.log.1"))
+def relay(stream: IO[bytes], say: Callable[[str, int], None]) -> None:
+    """Reads a process's output to its end; says each line that is not blank, with the number of characters cut off it.
+
+    A line without an end takes no more memory than one piece.
+    """
+    while piece := stream.readline(PIECE_BYTES):
+        cut = 0
+        while not piece.endswith(b"\n") and (more := stream.readline(PIECE_BYTES)):
+            cut += len(more.decode("utf-8", "replace").rstrip("\r\n"))
+            if more.endswith(b"\n"):
+                break
+        if text := piece.decode("utf-8", "replace").rstrip():
+            say(text, cut)

@@ -53,7 +53,7 @@ def make_data_dir() -> Path:
     """The folder of this copy, made if need be. Raises `CannotStart`."""
     data_dir = (BASE_DIR / (load(with_run_env=False).get("DATA_DIR") or "var")).resolve()
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         (data_dir / "run.lock").touch()
     except OSError as error:
         raise CannotStart(f"DATA_DIR {data_dir} cannot be written ({error.strerror})") from error

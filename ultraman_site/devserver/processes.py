@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
-from ultraman_site.devserver.console import Console
+from ultraman_site.devserver.console import Console, relay
 from ultraman_site.devserver.warden import send
 from ultraman_site.environment import BASE_DIR
 
@@ -76,9 +76,8 @@ class Child:
 
     def _relay(self) -> None:
         assert self._process.stdout is not None
-        for raw in self._process.stdout:
-            if text := raw.decode("utf-8", "replace").rstrip():
-                self._console.line(self.name, text)
+        with self._process.stdout as output:
+            relay(output, lambda text, cut: self._console.line(self.name, text, cut=cut))
 
     @property
     def pid(self) -> int:

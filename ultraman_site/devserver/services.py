@@ -54,9 +54,7 @@ def site(plan: Plan) -> list[Service]:
         Service("web", _web(plan)),
         Service("readers", python(*CELERY, "worker", *WORKER, *readers)),
         Service("bulk", python(*CELERY, "worker", *WORKER, *bulk)),
-        Service(
-            "beat", python(*CELERY, "beat", "--pidfile=", "--schedule", str(plan.data_dir / "beat-schedule"))
-        ),
+        Service("beat", python(*CELERY, "beat", "--pidfile=")),
     ]
 
 
@@ -88,7 +86,7 @@ def _redis(plan: Plan) -> tuple[str, ...]:
             "--dir",
             str(plan.data_dir),
         ),
-        *("--save", "", "--appendonly", "no", "--logfile", str(plan.data_dir / "logs/redis.log")),
+        *("--save", "", "--appendonly", "no", "--loglevel", "warning"),
     )
 
 

@@ -9,6 +9,7 @@ from types import FrameType
 
 from ultraman_site.devserver import answers, services
 from ultraman_site.devserver.console import Console
+from ultraman_site.devserver.disk import has_room
 from ultraman_site.devserver.plan import Plan
 from ultraman_site.devserver.processes import Child, Command, Warden, describe, end_all, python
 from ultraman_site.devserver.services import Service
@@ -19,6 +20,7 @@ READY_SECONDS = 90.0
 DEMO_SECONDS = 60.0
 GRACE_SECONDS = 5.0
 FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0
+ROOM_EVERY = 2.0
 DEATHS_ALLOWED, DEATHS_WITHIN = 5, 60.0
 
 
@@ -149,14 +151,27 @@ class Supervisor:
                 self._mourn(service, code)
         for service, moment in list(self._due.items()):
             if time.monotonic() >= moment:
-                del self._due[service]
-                self._start_all([service])
+                self._start_again(service)
+
+    def _start_again(self, service: Service) -> None:
+        """What died starts again, on a full disk as soon as there is room."""
+        if has_room(self._plan.data_dir):
+            del self._due[service]
+            self._start_all([service])
+        else:
+            self._due[service] = time.monotonic() + ROOM_EVERY
 
     def _mourn(self, service: Service, code: int) -> None:
         """Names the dead, and says when it comes back, if it does."""
         if not self._ready:
             raise Died(f"{service.name} ended ({describe(code)}) before the site was ready")
         now = time.monotonic()
+        if not has_room(self._plan.data_dir):  # no death of its own: it is not counted
+            self._due[service] = now + ROOM_EVERY
+            self._say(
+                f"{service.name} ended ({describe(code)}): the disk is full; it waits for room", loud=True
+            )
+            return
         deaths = self._deaths[service]
         deaths.append(now)
         while now - deaths[0] > DEATHS_WITHIN:

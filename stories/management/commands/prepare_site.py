@@ -36,6 +36,7 @@ class Command(SiteCommand):
     ) -> dict[str, Any]:
         compiled = sum(compile_catalogue(path) for path in catalogues())
         Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where there is none
+        keep_private(settings.DATABASES["default"])
         call_command("migrate", interactive=False, verbosity=0)
         if starting:
             seeding.forget_last_start()
@@ -52,6 +53,14 @@ class Command(SiteCommand):
             seeding.seed_logins()
         self.say(_("站点已准备好。"))
         return {"catalogues": compiled}
+
+
+def keep_private(database: dict[str, Any]) -> None:
+    """A SQLite file is made for our user alone, an older one tightened; its log and index files take its mode."""
+    path = Path(str(database["NAME"]))
+    if database["ENGINE"] == "django.db.backends.sqlite3" and path.parent.is_dir():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        path.chmod(0o600)
 
 
 def catalogues() -> list[Path]:
