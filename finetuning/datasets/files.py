@@ -27,7 +27,8 @@ def store(content: bytes, *, name: str, split: str) -> str:
     """Writes the bytes; their path relative to MEDIA_ROOT."""
     relative = f"{FOLDER}/{name}-{split}-{sha256(content)[:16]}.jsonl"
     place = Path(settings.MEDIA_ROOT) / relative
-    place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder in (Path(settings.MEDIA_ROOT), place.parent):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".writing-")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -1,0 +1,140 @@
+"""The disk under a copy: nobody else reads it, and after it was full everything goes on by itself."""
+
+import os
+import sqlite3
+import stat
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from bench.visitor import Visitor
+from tests.conftest import cannot_run
+from tests.servers import wait_until
+from tests.sites import Site
+from ultraman_site.devserver.disk import has_room, tighten
+
+SMALL = "64m"
+ORDER = ("唐", "隐形", "轻松")
+
+
+def modes(folder: Path) -> dict[str, str]:
+    """What others may do, by path; empty strings are left out."""
+    found = {}
+    for path in [folder, *folder.rglob("*")]:
+        mode = stat.S_IMODE(path.lstat().st_mode)
+        if mode & 0o077 and not path.is_symlink():
+            found[str(path.relative_to(folder))] = oct(mode)
+    return found
+
+
+def test_what_lay_open_is_closed_at_the_start_and_other_things_are_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "files" / "datasets").mkdir(parents=True)
+    (tmp_path / "logs").mkdir()
+    ours = [tmp_path / "site.sqlite3-wal", tmp_path / "files/datasets/a.jsonl", tmp_path / "logs/run.log"]
+    theirs = tmp_path / "thesis.txt"
+    elsewhere = tmp_path / "elsewhere"
+    for path in (*ours, theirs, elsewhere):
+        path.touch()
+        path.chmod(0o644)
+    (tmp_path / "files" / "link").symlink_to(elsewhere)
+    tighten(tmp_path)
+    assert {path.stat().st_mode & 0o777 for path in ours} == {0o600}
+    assert (tmp_path / "files/datasets").stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in (theirs, elsewhere)} == {0o644}
+
+
+def test_room_is_found_by_trying(tmp_path: Path) -> None:
+    assert has_room(tmp_path)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 64 MB of its own; only root may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={SMALL},mode=0755", "tmpfs", str(place)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        cannot_run("mounting a small disk needs root: a whole copy on a full disk")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
+@pytest.fixture
+def copy(small_disk: Path) -> Iterator[Site]:
+    site = Site(small_disk / "data")
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+
+
+def fill(folder: Path) -> Path:
+    """Takes what room there is, to the last byte."""
+    ballast = folder / "ballast"
+    with ballast.open("ab", buffering=0) as file:
+        for size in (1 << 20, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
+    return ballast
+
+
+def state_of(site: Site, pk: str) -> str:
+    with closing(sqlite3.connect(site.data_dir / "site.sqlite3", timeout=20)) as database:
+        row = database.execute(
+            "SELECT state FROM stories_story WHERE id=?", (pk.replace("-", ""),)
+        ).fetchone()
+    return str(row[0])
+
+
+def write_one(site: Site) -> str:
+    """The end of a story that a reader asks for and watches."""
+    visitor = Visitor(site)
+    pk = visitor.ask(ORDER)
+    return visitor.watch(pk).ended
+
+
+def is_ready(site: Site) -> bool:
+    try:
+        return "ok" in Visitor(site).get("/health/ready")
+    except OSError:
+        return False
+
+
+def test_after_a_full_disk_everything_goes_on_by_itself(copy: Site, small_disk: Path) -> None:
+    assert copy.child
+    assert modes(copy.data_dir) == {}
+    assert write_one(copy) == "written"
+    visitor = Visitor(copy)
+    streaming = visitor.ask(ORDER)
+    ballast = fill(small_disk)
+    assert not has_room(small_disk)
+    for path in ("/", "/library/", f"/stories/{streaming}/"):
+        try:
+            Visitor(copy).get(path)
+        except OSError as error:
+            assert getattr(error, "code", 503) != 500, path
+    wait_until(lambda: fill(small_disk).exists(), seconds=5)
+    assert copy.child.process.poll() is None
+    ballast.unlink()
+    wait_until(lambda: is_ready(copy), seconds=90, what="the copy answers again")
+    wait_until(
+        lambda: state_of(copy, streaming) in ("written", "interrupted", "failed"),
+        seconds=90,
+        what="the story that was being written has an end",
+    )
+    assert write_one(copy) == "written"
+    assert modes(copy.data_dir) == {}
+    assert os.path.getsize(copy.data_dir / "logs/run.log")
