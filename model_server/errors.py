@@ -18,6 +18,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from .disk import is_full
+
 log = logging.getLogger("model_server")
 
 
@@ -84,6 +86,9 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 async def on_crash(request: Request, error: Exception) -> Response:
     """Answers what nobody foresaw; the traceback goes to the log, never to the client."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    if is_full(error):
+        message = "The server's disk is full: nothing was kept. Try again when there is room."
+        return ApiError(507, message, kind="server_error", code="disk_full").response()
     return ApiError(
         500, "The server had an error while processing your request.", kind="server_error"
     ).response()

@@ -17,6 +17,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from ..disk import WAITS_FOR_ROOM, has_room
 from ..settings import Settings
 from .store import BatchStore
 
@@ -76,11 +77,13 @@ class BatchRunner:
                 continue
 
     async def _answer(self, batch: str) -> None:
+        if not await run_in_threadpool(has_room, self._settings.data):
+            return
         fence = await run_in_threadpool(self._store.begin_batch, batch)
         if fence is None:
             return
         code = 0 if fence > MOST_STARTS else await self._run_child(batch, fence)
-        if self._stopping:
+        if self._stopping or code == WAITS_FOR_ROOM:
             return
         if fence > MOST_STARTS or code:
             message = f"The batch was started {fence} times and did not end (exit code {code})."

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ..clients import NOBODY
+from ..disk import WAITS_FOR_ROOM, is_full
 from ..engines.base import Answering, Writer
 from ..engines.lora.bases import base_of
 from ..engines.registry import Registry
@@ -111,6 +113,15 @@ class Worker:
         self._counts.total = len(requests)
         self._store.change_batch(self._id, fence=self._fence, only=("validating",), status="in_progress")
         places = {name: self._settings.files / new_id("file") for name in ("output", "error")}
+        try:
+            self._fill(places, row, requests)
+            self._finish(places)
+        except (OSError, sqlite3.Error):
+            for place in places.values():  # the batch begins again, with files of its own
+                place.unlink(missing_ok=True)
+            raise
+
+    def _fill(self, places: dict[str, Path], row: dict[str, Any], requests: Sequence[dict[str, Any]]) -> None:
         with (
             places["output"].open("w", encoding="utf-8") as output,
             places["error"].open("w", encoding="utf-8") as errors,
@@ -120,7 +131,6 @@ class Worker:
                 if self._cancelled:
                     break
                 self._write(request, row["endpoint"], output=output, errors=errors)
-        self._finish(places)
 
     def _look(self) -> None:
         """Now and then: is the batch still ours, and wanted?"""
@@ -213,7 +223,12 @@ def main(arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     given = json.loads(arguments[0])
     settings = Settings(data=Path(given["data"]), mistake_rate=given["mistake_rate"])
-    Worker(settings, given["batch"], given["fence"], base_models=given["base_models"]).run()
+    try:
+        Worker(settings, given["batch"], given["fence"], base_models=given["base_models"]).run()
+    except Exception as error:
+        if not is_full(error):
+            raise
+        sys.exit(WAITS_FOR_ROOM)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+import sqlite3
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,17 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
 def _keep(request: Request, upload: UploadFile, purpose: str) -> dict[str, Any]:
     """Moves the spooled upload to its place: bytes first, row second, so that no row lacks its file."""
     id = new_id("file")
-    with (request.app.state.settings.files / id).open("wb") as place:
-        shutil.copyfileobj(upload.file, place, 1024 * 1024)
-        size = place.tell()
-    name = Path(upload.filename or "upload").name[:255]
-    row: dict[str, Any] = request.app.state.store.add_file(
-        id=id, filename=name, purpose=purpose, size=size, client=client_of(request)
-    )
+    path, name = request.app.state.settings.files / id, Path(upload.filename or "upload").name[:255]
+    try:
+        with path.open("wb") as place:
+            shutil.copyfileobj(upload.file, place, 1024 * 1024)
+            size = place.tell()
+        row: dict[str, Any] = request.app.state.store.add_file(
+            id=id, filename=name, purpose=purpose, size=size, client=client_of(request)
+        )
+    except (OSError, sqlite3.Error):
+        path.unlink(missing_ok=True)  # half a file, or one that nothing names
+        raise
     return row
 
 

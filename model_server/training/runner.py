@@ -21,6 +21,7 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
+from ..disk import WAITS_FOR_ROOM, has_room
 from ..engines.lora.train import tidy
 from ..settings import Settings
 from ..store import ENDED, PAUSED, Store
@@ -115,6 +116,8 @@ class Runner:
                 continue
 
     async def _train(self, job: dict[str, Any]) -> None:
+        if not await run_in_threadpool(has_room, self._settings.data):
+            return
         begun = await run_in_threadpool(self._store.begin_job, job["id"])
         if begun is None:
             return
@@ -124,9 +127,14 @@ class Runner:
             )
             return
         if begun["tries"] > 1:
-            message = "Training begins again: the server was stopped in the middle of it."
+            message = (
+                "Training begins again: it was stopped in the middle, by the server's end or a full disk."
+            )
             await run_in_threadpool(self._store.add_event, job["id"], message, level="warn")
         code = await self._run_child(job["id"], begun["starts"])
+        if code == WAITS_FOR_ROOM:
+            log.warning("the disk is full: the job %s waits for room", job["id"])
+            return
         if code != 0 and not self._stopping and not self._pausing:
             await run_in_threadpool(
                 self._fail, job["id"], f"The training process ended unexpectedly ({_why(code)})."

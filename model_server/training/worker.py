@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..disk import WAITS_FOR_ROOM, is_full
 from ..engines.base import Example, Step, Stopping, Trained, Trainer, TrainingFault, TrainOrder
 from ..engines.lora.bases import ENGINE as LORA
 from ..engines.lora.bases import base_of
@@ -254,7 +255,12 @@ def main(arguments: Sequence[str]) -> None:
     given = json.loads(arguments[0])
     if given["bases"]:
         signal.signal(signal.SIGTERM, _stop)  # only lora has something to keep
-    Worker(Task(**given | {"data": Path(given["data"])})).run()
+    try:
+        Worker(Task(**given | {"data": Path(given["data"])})).run()
+    except Exception as error:
+        if not is_full(error):
+            raise
+        sys.exit(WAITS_FOR_ROOM)
 
 
 def _stop(number: int, frame: object) -> None:

@@ -21,6 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ...disk import NoRoom, has_room, says_full
 from ..base import Report, Step, Stopping, Trained, TrainingFault, TrainOrder
 
 _ROOT = Path(__file__).resolve().parents[3]
@@ -52,7 +53,7 @@ def train(order: TrainOrder, report: Report) -> Trained:
             _end(trainee)
     told.catch_up()
     if told.trained is None:
-        raise told.fault or _unexpected(trainee.returncode, log)
+        raise told.fault or _no_room(folder, log) or _unexpected(trainee.returncode, log)
     return told.trained
 
 
@@ -195,6 +196,12 @@ class _Telling:
 
 def _step(line: Line) -> Step:
     return Step(in_sample=None, **{name: value for name, value in line.items() if name != "kind"})
+
+
+def _no_room(folder: Path, log: Path) -> NoRoom | None:
+    """Whether the trainee died of a full disk, on which it may not even have said so."""
+    said = says_full(log.read_text("utf-8", errors="replace"))
+    return NoRoom() if said or not has_room(folder) else None
 
 
 def _unexpected(code: int, log: Path) -> TrainingFault:
