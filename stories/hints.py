@@ -116,7 +116,7 @@ class Switchboard:
         box = Mailbox(pk)
         self._boxes.setdefault(pk.hex, set()).add(box)
         if self._listening is None:
-            self._listening = asyncio.create_task(self._listen_for_ever())
+            self._listening = asyncio.create_task(self._listen_on())
         return box
 
     def close(self, box: Mailbox) -> None:
@@ -128,29 +128,37 @@ class Switchboard:
             self._listening.cancel()
             self._listening = None
 
-    async def _listen_for_ever(self) -> None:
-        while True:
+    async def _listen_on(self) -> None:
+        """As long as somebody listens. That is looked at anew each time, because a client that is just connecting
+        may take our cancellation for a timeout of its own, and no second one comes.
+        """
+        while self._is_wanted():
             try:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
                 logger.warning("hints do not arrive, viewers read the rows: %s", error or "no answer")
-            await asyncio.sleep(RECONNECT)
+            if self._is_wanted():
+                await asyncio.sleep(RECONNECT)
+
+    def _is_wanted(self) -> bool:
+        return self._listening is asyncio.current_task()
 
     async def _listen(self) -> None:
-        """Returns never; raises when Redis is away or no longer answers."""
+        """Returns when nobody listens any more; raises when Redis is away or no longer answers."""
         client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=ALIVE)
         async with client, client.pubsub() as channel:
             await channel.subscribe(TOPIC)
             loop = asyncio.get_running_loop()
             heard_at = loop.time()
-            while loop.time() - heard_at < ALIVE:
+            while self._is_wanted():
+                if loop.time() - heard_at >= ALIVE:
+                    raise TimeoutError
                 message = await channel.get_message(timeout=PING)
                 if message is None:
                     await channel.ping()
                     continue
                 heard_at = loop.time()
                 self._deliver(message)
-            raise TimeoutError
 
     def _deliver(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
