@@ -1,6 +1,7 @@
 """A small disk of a test's own, filled to the last byte when the test wants it so; only root may mount one."""
 
 import subprocess
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,27 @@ def small_disk(place: Path, *, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def fill(folder: Path) -> Path:
-    """Takes what room there is, to the last byte; unlinking the returned file gives it back."""
-    ballast = folder / "ballast"
+@contextmanager
+def full(folder: Path) -> Iterator[None]:
+    """The disk has no byte left; what the servers on it give back is taken as well, until the end of the block."""
+    ballast, over = folder / "ballast", threading.Event()
+    _fill(ballast)
+
+    def keep_full() -> None:
+        while not over.wait(0.05):
+            _fill(ballast)
+
+    filler = threading.Thread(target=keep_full)
+    filler.start()
+    try:
+        yield
+    finally:
+        over.set()
+        filler.join()
+        ballast.unlink()
+
+
+def _fill(ballast: Path) -> None:
     with ballast.open("ab", buffering=0) as file:
         for size in (1 << 20, 1 << 12, 1):
             try:
@@ -33,4 +52,3 @@ def fill(folder: Path) -> Path:
                     file.write(bytes(size))
             except OSError:
                 continue
-    return ballast

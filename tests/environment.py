@@ -7,12 +7,14 @@ its address never changes while the suite runs; until then every connection is r
 
 import atexit
 import os
+import random
 import shutil
 import socket
 import tempfile
 from pathlib import Path
 
 BASE_DIR = Path(__file__).resolve().parent.parent
+PORTS = range(10_000, 20_000)  # below those of outgoing connections, and of the copies that tests start
 OURS = [
     "SECRET_KEY",
     "DEBUG",
@@ -42,11 +44,15 @@ OURS = [
 
 
 def free_port() -> int:
-    """A port that nobody listens on right now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port that nobody listens on, and that no outgoing connection borrows before its server takes it."""
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"no port of {PORTS} is free")
 
 
 def clean_environment() -> dict[str, str]:

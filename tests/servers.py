@@ -19,7 +19,7 @@ START_SECONDS = 90.0  # two seconds when nothing else runs
 
 
 def wait_until(
-    done: Callable[[], bool], *, seconds: float = 10.0, every: float = 0.05, what: str = ""
+    done: Callable[[], bool], *, seconds: float = 30.0, every: float = 0.05, what: str = ""
 ) -> None:
     """Returns when `done()`; fails the test after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -143,7 +143,7 @@ def start_redis(port: int, *, log: Path) -> Child:
 
     arguments = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     child = Child([get_binary_path(), *arguments, "--dir", str(log.parent)], log=log)
-    return child.wait_until(lambda: listens(port), seconds=10)
+    return child.wait_until(lambda: listens(port))
 
 
 def start_model_server(port: int, *, data: Path, log: Path, arguments: Sequence[str] = ()) -> Child:

@@ -3,16 +3,26 @@
 import os
 import sqlite3
 import stat
+import urllib.error
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.core.files.base import ContentFile
+from django.core.files.storage import default_storage
+from django.core.management import call_command
 
 from bench.visitor import Visitor
-from tests.disks import fill, small_disk
+from finetuning.datasets import files as datasets
+from stories.csv_files import export_stories
+from stories.management.commands.prepare_site import keep_private
+from stories.models import Story
+from tests.disks import full, small_disk
 from tests.servers import wait_until
 from tests.sites import Site
+from tests.test_devserver import children, kill, pid_of
 from ultraman_site.devserver.disk import has_room, tighten
 
 ORDER = ("唐", "隐形", "轻松")
@@ -46,6 +56,32 @@ def test_what_lay_open_is_closed_at_the_start_and_other_things_are_left_alone(tm
 
 def test_room_is_found_by_trying(tmp_path: Path) -> None:
     assert has_room(tmp_path)
+
+
+def test_what_the_site_stores_is_for_nobody_else_whatever_the_umask(tmp_path: Path, settings: Any) -> None:
+    settings.MEDIA_ROOT, settings.STATIC_ROOT = tmp_path / "files", tmp_path / "static"
+    old = os.umask(0)
+    try:
+        datasets.store(b"{}\n", name="one", split="training")
+        keep_private({"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "site.sqlite3")})
+        default_storage.save("kept/by_django.txt", ContentFile(b"x"))
+        call_command("collectstatic", interactive=False, verbosity=0)
+    finally:
+        os.umask(old)
+    assert [name for name in modes(tmp_path) if not name.startswith((".", "static"))] == []
+    collected = [path for path in (tmp_path / "static").rglob("*") if path.is_file()]
+    assert collected
+    assert {path.stat().st_mode & 0o777 for path in collected} == {0o644}
+
+
+@pytest.mark.django_db
+def test_an_exported_file_keeps_the_umask_of_who_exports(tmp_path: Path) -> None:
+    old = os.umask(0o022)
+    try:
+        export_stories(Story.objects.all(), tmp_path / "out.csv")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "out.csv").stat().st_mode & 0o777 == 0o644
 
 
 @pytest.fixture
@@ -86,6 +122,15 @@ def write_one(site: Site) -> str:
     return visitor.watch(pk).ended
 
 
+def code_of(visitor: Visitor, path: str) -> int:
+    """The status of a page."""
+    try:
+        visitor.get(path)
+    except urllib.error.HTTPError as error:
+        return error.code
+    return 200
+
+
 def is_ready(site: Site) -> bool:
     try:
         return "ok" in Visitor(site).get("/health/ready")
@@ -94,22 +139,26 @@ def is_ready(site: Site) -> bool:
 
 
 def test_after_a_full_disk_everything_goes_on_by_itself(copy: Site, disk: Path) -> None:
-    assert copy.child
+    child = copy.child
+    assert child
     assert modes(copy.data_dir) == {}
     assert write_one(copy) == "written"
     visitor = Visitor(copy)
     streaming = visitor.ask(ORDER)
     empty_write_ahead_logs(copy)
-    ballast = fill(disk)
-    assert not has_room(disk)
-    for path in ("/", "/library/", f"/stories/{streaming}/"):
-        try:
-            Visitor(copy).get(path)
-        except OSError as error:
-            assert getattr(error, "code", 503) != 500, path
-    wait_until(lambda: not is_ready(copy), seconds=60, what="health misses the heartbeats")
-    assert copy.child.process.poll() is None
-    ballast.unlink()
+    with full(disk):
+        assert not has_room(disk)
+        for path in ("/", "/stories/new/", f"/stories/{streaming}/"):
+            assert code_of(visitor, path) in (200, 503), path
+        wait_until(lambda: not is_ready(copy), seconds=60, what="health misses the heartbeats")
+        killed = pid_of(copy, "ultraman_site beat")
+        kill(killed)
+        wait_until(lambda: killed not in children(copy), what="the supervisor has seen its death")
+    assert child.process.poll() is None
+    waits = "beat ended (killed by SIGKILL): the disk is full; it waits for room"
+    wait_until(
+        lambda: waits in child.output, what="what it said meanwhile, for its output lies on that disk too"
+    )
     wait_until(lambda: is_ready(copy), seconds=90, what="the copy answers again")
     wait_until(
         lambda: state_of(copy, streaming) in ("written", "interrupted", "failed"),

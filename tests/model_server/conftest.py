@@ -5,7 +5,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,9 @@ import httpx2
 import pytest
 from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
+
+from tests.environment import free_port
+from tests.servers import START_SECONDS, answers
 
 ROOT = Path(__file__).resolve().parents[2]
 DYNASTIES = ["唐", "宋", "元", "明", "清", "汉", "魏", "晋", "南北朝"]
@@ -57,15 +59,9 @@ class Server:
         """Ends it; returns the seconds that took."""
         began = time.monotonic()
         self.process.send_signal(sign)
-        self.process.wait(timeout=10)
+        self.process.wait(timeout=30)
         self.client.close()
         return time.monotonic() - began
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def start_server(data: Path, *options: str, key: str = "none") -> Server:
@@ -79,13 +75,11 @@ def start_server(data: Path, *options: str, key: str = "none") -> Server:
         stdout=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"
-    for _ in range(200):
-        try:
-            httpx2.get(f"{address}/health").raise_for_status()
-            break
-        except httpx2.HTTPError:
-            assert process.poll() is None, "the server ended at its start"
-            time.sleep(0.1)
+    deadline = time.monotonic() + START_SECONDS
+    while not answers(f"{address}/health"):
+        assert process.poll() is None, "the server ended at its start"
+        assert time.monotonic() < deadline, f"the server does not answer after {START_SECONDS:g} s"
+        time.sleep(0.1)
     client = OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=60)
     return Server(process, address, data, client)
 

@@ -1,11 +1,9 @@
 """POST /v1/chat/completions, not streamed and streamed."""
 
-import time
-
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from .conftest import LONG_PROMPT, Server, ask
+from .conftest import LONG_PROMPT, ask
 
 PROMPT = LONG_PROMPT.format("宋", "发射激光", "艰难")
 
@@ -114,9 +112,3 @@ def test_two_answers_at_once_are_refused(client: OpenAI) -> None:
     with pytest.raises(BadRequestError) as caught:
         ask(client, PROMPT, n=2)
     assert caught.value.param == "n"
-
-
-def test_a_whole_answer_is_not_paced(server: Server) -> None:
-    began = time.monotonic()
-    ask(server.client, PROMPT)
-    assert time.monotonic() - began < 2

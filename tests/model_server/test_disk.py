@@ -11,7 +11,7 @@ import pytest
 from openai import InternalServerError, OpenAI
 
 from model_server.disk import has_room, is_full, says_full
-from tests.disks import fill, small_disk
+from tests.disks import full, small_disk
 from tests.servers import wait_until
 
 from .conftest import Server, chat_lines, combos, method, until, upload, write_stories
@@ -76,17 +76,17 @@ def test_all_goes_on_after_a_full_disk(start: Callable[..., Server], disk: Path)
     until_steps(client, job.id)
     before = files_of(server)
     empty_write_ahead_log(server)
-    ballast = fill(disk)
-    assert not has_room(disk)
-    with pytest.raises(InternalServerError) as caught:
-        upload(client, lines)
-    assert (caught.value.status_code, caught.value.code) == (507, "disk_full")
-    assert "Try again when there is room" in caught.value.message
-    assert files_of(server) == before
-    wait_until(lambda: not server.children(), seconds=60, what="the child has met the full disk and ended")
-    fill(disk)
-    assert client.fine_tuning.jobs.retrieve(job.id).status == "running"
-    ballast.unlink()
+    with full(disk):
+        assert not has_room(disk)
+        with pytest.raises(InternalServerError) as caught:
+            upload(client, lines)
+        assert (caught.value.status_code, caught.value.code) == (507, "disk_full")
+        assert "Try again when there is room" in caught.value.message
+        assert files_of(server) == before
+        wait_until(
+            lambda: not server.children(), seconds=60, what="the child has met the full disk and ended"
+        )
+        assert client.fine_tuning.jobs.retrieve(job.id).status == "running"
     assert until(client, job.id, "succeeded", "failed", seconds=120).status == "succeeded"
     assert upload(client, lines)
     open_to_others = [path for path in server.data.rglob("*") if stat.S_IMODE(path.lstat().st_mode) & 0o077]

@@ -12,18 +12,18 @@ MESSAGES = [{"role": "user", "content": "唐,隐形,轻松"}]
 
 
 def test_streams_are_paced_and_whole_answers_are_not(start: Callable[..., Server]) -> None:
-    server = start("--tokens-per-second", "100", "--mistake-rate", "0")
+    server = start("--tokens-per-second", "30", "--mistake-rate", "0")
     began = time.monotonic()
     stream = server.client.chat.completions.create(
         model="base-zh", messages=MESSAGES, stream=True, max_tokens=150
     )
     arrivals = [time.monotonic() for chunk in stream if chunk.choices and chunk.choices[0].delta.content]
-    assert arrivals[-1] - began >= 1.4
-    assert arrivals[0] - began < 1.0
+    assert arrivals[-1] - began >= 4.8
+    assert arrivals[0] - began < 3
     assert len(arrivals) >= 40
     began = time.monotonic()
     server.client.chat.completions.create(model="base-zh", messages=MESSAGES, max_tokens=150)
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 3
 
 
 def test_a_client_that_leaves_ends_its_stream(start: Callable[..., Server]) -> None:
@@ -32,7 +32,7 @@ def test_a_client_that_leaves_ends_its_stream(start: Callable[..., Server]) -> N
     next(iter(stream))
     assert server.health()["streams"] == 1
     stream.close()
-    deadline = time.monotonic() + 3
+    deadline = time.monotonic() + 15
     while server.health()["streams"]:
         assert time.monotonic() < deadline, "the stream goes on without its client"
         time.sleep(0.05)
@@ -46,7 +46,7 @@ def test_many_streams_keep_their_pace_beside_each_other(start: Callable[..., Ser
     ]
     began = time.monotonic()
     texts = ["".join(chunk.choices[0].delta.content or "" for chunk in stream) for stream in streams]
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 8, "one after the other they take ten seconds"
     assert [len(text) for text in texts] == [60] * 10
 
 

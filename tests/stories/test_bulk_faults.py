@@ -183,12 +183,11 @@ def test_redis_killed_with_work_queued(provider: Provider, other_redis: tuple[in
     env = child_environment(base_url=provider.base_url, REDIS_URL=f"redis://127.0.0.1:{port}/0")
     celery = ("-m", "celery", "-A", "ultraman_site")
     queues = ("-Q", "bulk,training,housekeeping", "-P", "threads", "-c", "4")
-    schedule = ("--pidfile=", "--schedule", str(LOGS / f"beat-{port}"))
     run = order(40)
     start_run(run)
     age_messages()
     worker = python(*celery, "worker", "-n", "bulk@%h", *queues, log=LOGS / f"bulk-{port}.log", env=env)
-    beat = python(*celery, "beat", *schedule, log=LOGS / f"beat-{port}.log", env=env)
+    beat = python(*celery, "beat", "--pidfile=", log=LOGS / f"beat-{port}.log", env=env)
     with worker, beat:
         wait_until(lambda: len(provider.posts(CHAT)) >= 8, seconds=40)
         server.kill()
