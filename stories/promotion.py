@@ -25,6 +25,7 @@ TRIAL = Combo("唐", "隐形", "轻松")
 TRIAL_TOKENS = 60
 SHOWN = 60  # characters of the answer
 SOON = 30  # days
+LONGEST_SILENCE = 30.0  # seconds: somebody waits at a page
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def _open(model: LanguageModel, ask: llm.Ask) -> Attempt:
 def _call(attempt: Attempt, ask: llm.Ask) -> llm.Answer:
     model = attempt.language_model
     try:
-        return llm.complete(model.endpoint, ask)
+        return llm.complete(model.endpoint, ask, seconds=LONGEST_SILENCE)
     except llm.LLMError as error:
         unknown = isinstance(error, llm.OutcomeUnknown)
         state = Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED

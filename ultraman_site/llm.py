@@ -276,9 +276,11 @@ def _results(reply: Any) -> Iterator[list[str]]:
         raise OutcomeUnknown(UNREADABLE) from error
 
 
-def complete(alias: str, ask: Ask) -> Answer:
-    """One whole answer, not streamed, cut at `ask.longest`. Raises ours."""
+def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
+    """One whole answer, not streamed, cut at `ask.longest`. Raises ours; `seconds` of silence: `READ_TIMEOUT`."""
     api: Any = client(alias)
+    if seconds is not None:
+        api = api.with_options(timeout=httpx2.Timeout(seconds, connect=CONNECT_TIMEOUT))
     kind = api.chat.completions if ask.messages else api.completions
     with provider_errors(), kind.with_streaming_response.create(**ask.parameters()) as response:
         answer = read_whole(read_json(_read_body(response)))

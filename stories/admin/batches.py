@@ -7,10 +7,12 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from stories import batching
-from stories.admin.base import ReadOnlyAdmin, errors_as_messages
+from stories.admin.base import ReadOnlyAdmin, check_permission, errors_as_messages
 from stories.models import BatchOrder
 from stories.tasks import advance_batch
 from ultraman_site.publishing import publish
+
+CONTROL = "stories.control_run"
 
 
 @admin.register(BatchOrder)
@@ -25,13 +27,13 @@ class BatchOrderAdmin(ReadOnlyAdmin):
     actions = ("send_again", "give_up")
 
     def has_control_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("stories.control_run")
+        return request.user.has_perm(CONTROL)
 
     @admin.action(description=_("对方那里没有这份订单：重新下单"), permissions=["control"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[BatchOrder]) -> None:
         for order in queryset:
             with errors_as_messages(request):
-                batching.send_again(order)
+                batching.send_again(order, by=check_permission(request, CONTROL))
                 publish(advance_batch, order.pk)
                 messages.success(request, gettext("订单 %(order)s 重新下单。") % {"order": order})
 
@@ -39,5 +41,5 @@ class BatchOrderAdmin(ReadOnlyAdmin):
     def give_up(self, request: HttpRequest, queryset: QuerySet[BatchOrder]) -> None:
         for order in queryset:
             with errors_as_messages(request):
-                batching.give_up(order, by=request.user)
+                batching.give_up(order, by=check_permission(request, CONTROL))
                 messages.success(request, gettext("放弃了订单 %(order)s。") % {"order": order})

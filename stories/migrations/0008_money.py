@@ -48,6 +48,8 @@ class Migration(migrations.Migration):
                             ("outcome_resolved", "核对结果不明的调用"),
                             ("model_promoted", "启用模型"),
                             ("model_repriced", "改动价格"),
+                            ("batch_sent_again", "重新下单半价批量"),
+                            ("batch_given_up", "放弃半价批量订单"),
                             ("job_cancelled", "取消微调任务"),
                             ("job_sent_again", "重新发送微调任务"),
                             ("job_abandoned", "放弃微调任务"),

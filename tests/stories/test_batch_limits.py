@@ -15,7 +15,7 @@ from stories import batching
 from stories.batching import backoff, steps
 from stories.errors import BadState
 from stories.generation import cancel_run, count_states, resume_run
-from stories.models import Attempt, BatchOrder, Run
+from stories.models import Attempt, AuditEntry, BatchOrder, Run
 from tests.provider import Fault, Provider
 from tests.provider_batches import BATCHES, body_of, line
 from tests.stories.test_batching import advance, begin
@@ -137,7 +137,7 @@ def unknown_order(provider: Provider) -> BatchOrder:
 
 
 def test_it_is_sent_again_whenever_a_person_says_so(provider: Provider) -> None:
-    batching.send_again(unknown_order(provider))
+    batching.send_again(unknown_order(provider), by="test")
     assert advance().state == "created"
     assert len(provider.posts(BATCHES)) == 2
 
@@ -157,19 +157,31 @@ def test_not_while_someone_is_looking(provider: Provider, alice: User) -> None:
     BatchOrder.objects.update(next_poll_at=timezone.now())
     looking = BatchOrder.objects.get()
     assert steps.claim(looking)
-    for decide in (lambda: batching.send_again(order), lambda: batching.give_up(order, by=alice)):
+    for decide in (lambda: batching.send_again(order, by="test"), lambda: batching.give_up(order, by=alice)):
         with pytest.raises(BadState):
             decide()
     BatchOrder.objects.update(lease_until=timezone.now() - timedelta(seconds=1))  # the one who looked is gone
-    batching.send_again(order)
+    batching.send_again(order, by="test")
     assert not steps.hand_back(looking, state="created"), "and changes nothing any more"
+
+
+def test_who_decided_is_written_down(provider: Provider, alice: User) -> None:
+    order = unknown_order(provider)
+    batching.send_again(order, by=alice)
+    BatchOrder.objects.update(state="create_unknown")
+    batching.give_up(order, by=alice)
+    said = AuditEntry.objects.order_by("pk").values_list("action", "actor", "before", "after")
+    assert list(said) == [
+        ("batch_sent_again", "alice", {"state": "create_unknown"}, {"state": "uploaded"}),
+        ("batch_given_up", "alice", {"state": "create_unknown"}, {"state": "ended"}),
+    ]
 
 
 def test_two_people_decide_once(provider: Provider, alice: User) -> None:
     order = unknown_order(provider)
     stale = BatchOrder.objects.get()
-    batching.send_again(order)
-    for decide in (lambda: batching.send_again(stale), lambda: batching.give_up(stale, by=alice)):
+    batching.send_again(order, by="test")
+    for decide in (lambda: batching.send_again(stale, by="test"), lambda: batching.give_up(stale, by=alice)):
         with pytest.raises(BadState):
             decide()
 

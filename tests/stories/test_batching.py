@@ -132,7 +132,7 @@ def test_an_order_that_is_not_found_waits_for_a_person(provider: Provider, run: 
     provider.next(Fault.RESET, path=BATCHES)
     order = advance()
     assert (order.state, len(provider.posts(BATCHES))) == ("create_unknown", 1)
-    batching.send_again(order)
+    batching.send_again(order, by="test")
     assert advance().state == "created"
 
 

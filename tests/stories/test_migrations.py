@@ -10,7 +10,7 @@ from django.db.migrations.executor import MigrationExecutor
 
 from stories.models import Attempt, LanguageModel, SpendDay
 
-BEFORE = [("stories", "0006_batches")]
+BEFORE = [("stories", "0007_batch_backoff")]
 
 
 @pytest.fixture

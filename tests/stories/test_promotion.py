@@ -260,16 +260,16 @@ def test_five_presses_at_once_are_one_call_and_one_promotion(provider: Provider)
 
 @pytest.mark.both_databases
 @pytest.mark.django_db(transaction=True)
-def test_without_the_constraint_they_would_be_five_calls(provider: Provider) -> None:
+def test_without_the_constraint_they_would_be_several_calls(provider: Provider) -> None:
     """The negative control: without `attempt_one_open_promotion` each press asks, and pays."""
     make_model("new")
-    provider.answer_after = 1.0
+    provider.answer_after = 4.0  # the others have that long to come, on a busy machine too
     (guard,) = [one for one in Attempt._meta.constraints if one.name == "attempt_one_open_promotion"]
     with connection.schema_editor() as editor:
         editor.remove_constraint(Attempt, guard)
     try:
         together(5, lambda: promote("new"))
-        assert len(provider.posts()) == 5
+        assert len(provider.posts()) > 1
     finally:
         with connection.schema_editor() as editor:
             editor.add_constraint(Attempt, guard)
@@ -285,9 +285,9 @@ def test_no_transaction_is_open_while_the_model_thinks(
     seen: list[int] = []
     complete = promotion.llm.complete
 
-    def watched(alias: str, ask: Any) -> Any:
+    def watched(alias: str, ask: Any, **more: Any) -> Any:
         seen.append(len(connection.savepoint_ids))
-        return complete(alias, ask)
+        return complete(alias, ask, **more)
 
     monkeypatch.setattr(promotion.llm, "complete", watched)
     promote("new")
