@@ -262,9 +262,10 @@ def browser() -> Iterator[Any]:
     """Debian's Chromium. One per module: while Playwright runs, this thread has an event loop of its own."""
     if not Path(CHROMIUM).exists():
         cannot_run(f"no browser at {CHROMIUM}")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
     os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    expect.set_options(timeout=30_000)  # five seconds are few for a restart on a busy machine
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
         yield browser
@@ -283,7 +284,7 @@ def new_page(browser: Any) -> Iterator[Callable[..., Any]]:
         scheme = "dark" if dark else "light"
         viewport = {"width": width, "height": height}
         context = browser.new_context(viewport=viewport, color_scheme=scheme, locale=locale)
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(30_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))

@@ -97,6 +97,21 @@ def test_the_log_is_rotated_while_it_is_written(tmp_path: Path) -> None:
     assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
 
 
+def test_older_logs_are_kept_by_number(tmp_path: Path) -> None:
+    for number in range(8):
+        with Console(tmp_path) as console:
+            console.plain(str(number))
+    kept = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    assert kept == {
+        "run.log": "7\n",
+        "run.log.1": "6\n",
+        "run.log.2": "5\n",
+        "run.log.3": "4\n",
+        "run.log.4": "3\n",
+        "run.log.5": "2\n",
+    }
+
+
 def test_a_terminal_that_stands_still_stops_nobody() -> None:
     reading, writing = os.pipe()
     terminal = Terminal(writing, encoding="utf-8")

@@ -16,7 +16,6 @@ import pytest
 from tests.environment import BASE_DIR, clean_environment, free_port
 from tests.servers import wait_until
 from tests.sites import Site
-from ultraman_site.devserver.console import Console
 from ultraman_site.devserver.lock import only_one
 from ultraman_site.devserver.plan import CannotStart, make_data_dir, make_plan, write_run_env
 from ultraman_site.environment import read_file
@@ -335,18 +334,3 @@ def test_the_lock_is_free_again_after_its_holder(tmp_path: Path) -> None:
             pass
     with only_one(tmp_path):
         pass
-
-
-def test_older_logs_are_kept_by_number(tmp_path: Path) -> None:
-    for number in range(8):
-        with Console(tmp_path) as console:
-            console.plain(str(number))
-    kept = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
-    assert kept == {
-        "run.log": "7\n",
-        "run.log.1": "6\n",
-        "run.log.2": "5\n",
-        "run.log.3": "4\n",
-        "run.log.4": "3\n",
-        "run.log.5": "2\n",
-    }

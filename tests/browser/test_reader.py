@@ -188,6 +188,6 @@ def test_without_scripts_a_story_is_asked_and_read(browser: Any, web: Web) -> No
     context = browser.new_context(java_script_enabled=False, locale="zh-CN")
     page = context.new_page()
     ask(page, web)
-    expect(status(page)).to_have_text("完成", timeout=15_000)
+    expect(status(page)).to_have_text("完成")
     expect(prose(page)).to_have_text(LINES)
     context.close()

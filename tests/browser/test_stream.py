@@ -52,7 +52,7 @@ def wait_for_pause(page: Page) -> None:
 
 
 def expect_whole(page: Page) -> None:
-    expect(status(page)).to_have_text("完成", timeout=30_000)
+    expect(status(page)).to_have_text("完成")
     expect(prose(page)).to_have_text(LINES)
     expect(page.locator("[data-count]")).to_have_text(f"{len(TEXT)} 字")
 
@@ -180,11 +180,11 @@ def test_without_scripts_the_page_shows_what_there_is_and_reloads_itself(
     context = browser.new_context(java_script_enabled=False, locale="zh-CN")
     page = context.new_page()
     ask(page, web)
-    expect(prose(page).first).to_have_text(LINES[0], timeout=15_000)
+    expect(prose(page).first).to_have_text(LINES[0])
     assert prose(page).count() < len(LINES)
     expect(status(page)).to_have_text("正在生成")
     provider.release()
-    expect(status(page)).to_have_text("完成", timeout=15_000)
+    expect(status(page)).to_have_text("完成")
     expect(prose(page)).to_have_text(LINES)
     context.close()
 

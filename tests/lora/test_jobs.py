@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +17,7 @@ from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
 from model_server.engines.lora.trainee import memory_fault
 from tests.model_server.conftest import Server, until, upload
+from tests.servers import wait_until
 
 from .conftest import Tuned, finish, results, supervised
 from .tiny import chat_lines
@@ -176,12 +176,13 @@ def test_jobs_are_paged_and_found_by_metadata(client: OpenAI, first: Tuned) -> N
 
 
 def test_results_and_models_stay_inside_the_data_folder(server: Server, first: Tuned) -> None:
-    left = {path.name for path in (server.data / "models" / first.job.id).iterdir()}
-    assert left == {"step-66", "step-69", "step-72"}
-    for folder in (server.data / "models" / first.job.id).iterdir():
+    place = server.data / "models" / first.job.id
+    kept = {"step-66", "step-69", "step-72"}
+    # The job has succeeded a moment before its process ends, and only then is the rest removed.
+    wait_until(lambda: {path.name for path in place.iterdir()} == kept, what=f"{place} holds {kept} alone")
+    for folder in place.iterdir():
         assert {path.name for path in folder.iterdir()} == {
             "adapter_config.json",
             "adapter_model.safetensors",
         }
     assert results(server.client, first.job) == first.rows
-    assert not Path(server.data / "models" / first.job.id / "order.json").exists()
