@@ -58,7 +58,7 @@ def test_the_loop_goes_round_with_an_adapter(journey: Journey) -> None:
     assert trained["status"] == "succeeded"
     assert trained["model"].startswith("ft:tiny:local:ultraman:")
     # One batch each, of stories that differ by run; of ten seeds the last loss was 1.2 at most, the first 9.2 at least
-    # (python -m bench.adapter_seeds). A multiplier of 10 left six of ten where they know only which tokens there are.
+    # (python -m bench.adapter_seeds). A multiplier of 10 left four of ten where they know only which tokens there are.
     assert trained["loss, last"] < trained["loss, first"] / 2
     journey.promote(trained["model"])
     read = journey.read(ASKED)
