@@ -100,6 +100,8 @@ class StoryConsumer(AsyncWebsocketConsumer):
             await self.watch_row()
         except TimeoutError:
             self.cut_off.set()  # a close would wait behind what is not read
+        except OSError as error:  # the ASGI word for a client that left while something was sent to it
+            logger.debug("the viewer of story %s has left: %r", self.story, error)
         except Exception:
             logger.exception("the socket of story %s is no longer watched", self.story)
             await self.close(CLOSE_ERROR)

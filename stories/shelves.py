@@ -6,7 +6,7 @@ Paged by key, never by offset: a long shelf costs what a short one does, and no 
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 from django.db.models import Q, TextChoices
 from django.db.models.functions import Left, Length
@@ -78,10 +78,11 @@ def _after_liked(mark: Mark) -> Q:
 def _read_mark(text: str) -> Mark | None:
     try:
         likes, moment, pk = text.split("_")
-        mark = Mark(int(likes), datetime.fromisoformat(moment), uuid.UUID(pk))
-    except ValueError:
+        written = datetime.fromisoformat(moment)
+        mark = Mark(int(likes), written.astimezone(UTC), uuid.UUID(pk))
+    except (ValueError, OverflowError):  # the latter: a moment that UTC has no year for
         return None
-    return mark if mark.created_at.tzinfo and 0 <= mark.likes < 2**31 else None
+    return mark if written.tzinfo and 0 <= mark.likes < 2**31 else None
 
 
 def versions_of(story: Story) -> list[Story]:

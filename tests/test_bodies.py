@@ -81,7 +81,7 @@ def test_it_says_so_in_english_too(web: Web) -> None:
         assert "At most 1.0 MB is taken at once" in answer(peer)
 
 
-def test_whoever_sends_on_is_cut_off_and_has_read_the_answer(web: Web) -> None:
+def test_whoever_sends_on_is_cut_off(web: Web) -> None:
     with open_to(web) as peer:
         peer.sendall(head("/stories/new/", f"Content-Length: {300 * MEBIBYTE}"))
         sent = send_until_cut_off(peer, b"a" * MEBIBYTE, most=300 * MEBIBYTE)

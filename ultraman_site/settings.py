@@ -221,6 +221,7 @@ CONTENT_SECURITY_POLICY = {
 }
 X_FRAME_OPTIONS = "DENY"
 SECURE_REFERRER_POLICY = "same-origin"
+SESSION_ENGINE = "ultraman_site.sessions"
 SESSION_COOKIE_HTTPONLY = True
 # Behind a TLS proxy; a loopback run speaks plain HTTP, and says so by its hosts.
 SECURE = not DEBUG and not set(ALLOWED_HOSTS) <= {"127.0.0.1", "localhost", "[::1]", "testserver"}

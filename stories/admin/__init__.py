@@ -5,6 +5,7 @@ domain; no story is added, typed over or deleted by hand.
 """
 
 from stories.admin import (
+    accounts,
     audit,
     batches,
     imports,
@@ -17,6 +18,7 @@ from stories.admin import (
 )
 
 __all__ = [
+    "accounts",
     "audit",
     "batches",
     "imports",

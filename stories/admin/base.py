@@ -5,17 +5,24 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
-from django.db.models import Model
+from django.core.exceptions import PermissionDenied, ValidationError
+from django.db import DataError, ProgrammingError
+from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
 
+# What a filter or a key that an address made up ends in, by database and by lookup.
+UNREADABLE = (ValueError, OverflowError, IndexError, ValidationError, DataError, ProgrammingError)
+
 
 class ListTitle(admin.ModelAdmin):
-    """A list is called by what it shows, and no address breaks it."""
+    """A list is called by what it shows, and no address or choice breaks it."""
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -25,6 +32,32 @@ class ListTitle(admin.ModelAdmin):
             return HttpResponseRedirect(request.path)
         title = {"title": self.opts.verbose_name_plural}
         return super().changelist_view(request, title | (extra_context or {}))
+
+    def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
+        """As Django's; what its filters can't read is one of its own errors, and it shows the list without them."""
+        try:
+            return super().get_changelist_instance(request)
+        except UNREADABLE as error:
+            raise IncorrectLookupParameters(error) from error
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Model | None:
+        """As Django's; `_to_field=` with nothing behind it names no field."""
+        return super().get_object(request, object_id, from_field or None)
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        """As Django's; a choice that names no row's key is none."""
+        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if not all(self._is_key(value) for value in chosen):
+            messages.warning(request, _("所选的不是这里的行，什么也没有改动。"))
+            return None
+        return super().response_action(request, queryset)
+
+    def _is_key(self, value: str) -> bool:
+        try:
+            self.opts.pk.clean(value, None)
+        except UNREADABLE:
+            return False
+        return True
 
 
 class ReadOnlyAdmin(ListTitle):

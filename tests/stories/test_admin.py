@@ -8,7 +8,7 @@ import zipfile
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission
+from django.contrib.auth.models import Permission, User
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test import Client
@@ -662,3 +662,44 @@ def test_nobody_waits_for_redis_that_is_away(editor, model):
     order(editor, model=model.pk, quoted=quoted, confirm="yes")
     assert timezone.now() - started < timedelta(seconds=5)
     assert Run.objects.get().state == "running"
+
+
+# --- what no list can read ------------------------------------------------------------------------------
+
+NONSENSE = ["x", "9" * 50, "7c9e6679-7425-40de-944b-e07fc1f90ae7\0", ""]
+
+
+@pytest.mark.parametrize("chosen", NONSENSE)
+@pytest.mark.parametrize("model", ["stories_story", "stories_attempt", "auth_user"])
+def test_a_choice_that_is_no_key_changes_nothing_and_says_so(client, db, model, chosen):
+    client.force_login(User.objects.create_superuser("root"))
+    action = {"stories_story": "reject_selected", "stories_attempt": "mark_billed"}.get(
+        model, "delete_selected"
+    )
+    address = reverse(f"admin:{model}_changelist")
+
+    page = client.post(address, {"action": action, "_selected_action": ["1", chosen]}, follow=True)
+
+    assert page.status_code == 200
+    assert "所选的不是这里的行，什么也没有改动。" in page.content.decode()
+    assert User.objects.count() == 1
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"run__id__exact={'9' * 50}",
+        "run__id__in=x",
+        "state__range=1",
+        "language_model__gte=9223372036854775808",
+    ],
+)
+def test_a_filter_that_is_no_filter_shows_the_list_without_it(client, alice, query):
+    story = make_story()
+    client.force_login(alice)
+    page = client.get(f"/admin/stories/story/?{query}", follow=True)
+
+    assert page.status_code == 200
+    assert str(story.pk) in page.content.decode()
+    assert client.get(f"/admin/stories/story/next/?_changelist_filters={query}").status_code == 302

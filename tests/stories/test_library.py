@@ -124,3 +124,15 @@ def test_a_mark_reads_back_as_it_was_written() -> None:
     story = make_approved_story()
     mark = Mark(3, story.created_at, story.pk)
     assert str(mark) == f"3_{story.created_at.isoformat()}_{story.pk}"
+
+
+@pytest.mark.parametrize(
+    "moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59+00:00"]
+)
+@pytest.mark.parametrize("order", ["newest", "liked"])
+def test_a_mark_at_the_end_of_time_is_a_page(client: Client, moment: str, order: str) -> None:
+    """The first two are moments that UTC has no year for; the last is later than every story."""
+    make_approved_story()
+    mark = f"0_{moment}_7c9e6679-7425-40de-944b-e07fc1f90ae7"
+
+    assert client.get("/", {"after": mark, "order": order}).status_code == 200

@@ -1,0 +1,11 @@
+"""Sessions in Django's table; a cookie that no session can have is none (floor 1).
+
+A quoted cookie may hold any character, and PostgreSQL refuses a NUL: that was an error on every page.
+"""
+
+from django.contrib.sessions.backends.db import SessionStore as TableStore
+
+
+class SessionStore(TableStore):
+    def _validate_session_key(self, key: str | None) -> bool:
+        return bool(key) and str(key).isascii() and str(key).isalnum() and super()._validate_session_key(key)
