@@ -5,6 +5,7 @@ One `Story` row per slot is written when the run is planned; the bulk worker fil
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
@@ -18,9 +19,12 @@ from stories.covering import read_exclusions
 from stories.errors import BadState, StoryError
 from stories.ledger import half, known_amount, reservation
 from stories.models import Attempt, BatchOrder, EndReason, LanguageModel, Run, Story, Template
+from stories.money import to_micros, to_usd
 from stories.planning import Cell, Wish, check_plan, plan_cells
 from stories.prompts import ask_for, current_template
 from stories.serving import add_model, check_endpoint, check_in_service
+
+MOST_BUDGET = to_micros(Decimal(1_000_000))  # of one run, in micro-USD
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,8 @@ def _check_order(wish: Wish, *, temperature: float, budget: int | None) -> None:
         raise StoryError(_("温度要在 0 到 2 之间。"))
     if budget is not None and budget < 0:
         raise StoryError(_("预算不能是负数。"))
+    if budget is not None and budget > MOST_BUDGET:
+        raise StoryError(_("预算最多 %(most)s 美元。") % {"most": f"{to_usd(MOST_BUDGET):,}"})
 
 
 def _slots(run: Run, cells: Sequence[Cell]) -> Iterable[Story]:

@@ -22,6 +22,7 @@ from tests.provider import Fault, Provider
 from tests.sites import child_environment, manage
 
 GENERATE = ["generate_stories", "--dynasties", "唐", "--powers", "隐形", "--types", "轻松"]
+ORDER = ["generate_stories", "--dynasties", "唐", "--powers", "隐形", "--types", "轻松", "--repeat", "1"]
 ROWS = (Story, Run, Attempt, Review, Dataset, Job)
 
 
@@ -116,6 +117,10 @@ def test_a_run_that_cannot_be_ordered(
         (["tell_story", "唐", "隐形"], "参数不对"),
         (["tell_story", "唐", "隐形", "轻松", "--model", "gpt-9"], "不认识模型「gpt-9」"),
         (["retry_stories", "--run", "99"], "没有批次 #99"),
+        (["retry_stories", "--run", "9" * 50], "没有批次 #999"),
+        (["build_dataset", "奥特曼", "--run", "9" * 50], "没有编号为 999"),
+        (["build_dataset", "奥特曼", "--run", "1", "9" * 50], "没有编号为"),
+        ([*ORDER, "--budget", "9" * 50], "预算最多 1,000,000 美元"),
         (["retry_stories"], "参数不对"),
         (["review_stories", "--verdict", "approved", "--by", "nobody"], "没有用户「nobody」"),
         (["review_stories", "--verdict", "approved", "--by", "carol"], "用户「carol」不是编辑"),

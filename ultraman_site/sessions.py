@@ -8,4 +8,6 @@ from django.contrib.sessions.backends.db import SessionStore as TableStore
 
 class SessionStore(TableStore):
     def _validate_session_key(self, key: str | None) -> bool:
-        return bool(key) and str(key).isascii() and str(key).isalnum() and super()._validate_session_key(key)
+        possible = str(key or "")
+        known: bool = super()._validate_session_key(possible)  # type: ignore[misc]
+        return known and possible.isascii() and possible.isalnum()

@@ -44,13 +44,15 @@ class ListTitle(admin.ModelAdmin):
         """As Django's; `_to_field=` with nothing behind it names no field."""
         return super().get_object(request, object_id, from_field or None)
 
-    def response_action(self, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+    def response_action(
+        self, request: HttpRequest, queryset: QuerySet[Any], *more: Any, **named: Any
+    ) -> HttpResponse | None:
         """As Django's; a choice that names no row's key is none."""
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if not all(self._is_key(value) for value in chosen):
             messages.warning(request, _("所选的不是这里的行，什么也没有改动。"))
             return None
-        return super().response_action(request, queryset)
+        return super().response_action(request, queryset, *more, **named)
 
     def _is_key(self, value: str) -> bool:
         try:

@@ -90,7 +90,7 @@ class CorrectableAdmin(ReadOnlyAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        row = self.get_object(request, object_id)
+        row: Any = self.get_object(request, object_id)
         more = dict(extra_context or {})
         if row is not None and row.is_settled and request.user.has_perm(self.correct_permission):
             more["correct_url"] = self.correct_url(row)

@@ -1,5 +1,6 @@
 """The rows of the domain of stories (floor 2), split by what they are about."""
 
+from stories.models import lookups as lookups  # registers itself
 from stories.models.audit import AuditEntry
 from stories.models.batches import BatchOrder
 from stories.models.flags import Band, Fingerprint, Flag

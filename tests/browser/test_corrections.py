@@ -34,6 +34,8 @@ def test_a_bill_is_corrected_by_keyboard(
     page.get_by_label("账单上的费用（美元）").fill("0.0009")
     page.keyboard.press("Tab")
     page.keyboard.type("发票 7")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="先看一看")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.locator("form.sheet .lead")).to_have_text("费用从 $0.0013 更正为 $0.0009？")
     assert Attempt.objects.get().price == 1252

@@ -15,6 +15,7 @@ from finetuning import training
 from finetuning.datasets import full_path
 from finetuning.models import Dataset, Job
 from stories.promotion import promote
+from tests.factories import make_run
 from tests.finetuning.makers import (
     advance,
     fresh,
@@ -302,3 +303,17 @@ def test_jobs_are_listed_in_as_many_queries_for_three_as_for_one(
         training.order_job(dataset, model=model, epochs=epochs)
     with django_assert_max_num_queries(len(first)):
         trainer.get("/admin/finetuning/job/")
+
+
+@pytest.mark.both_databases
+def test_a_run_of_fifty_digits_is_no_run(client, tom):
+    run = make_run()
+    make_approved_story(run=run)
+    client.force_login(tom)
+    form = {"name": "奥特曼", "format": "chat", "runs": [run.pk, "9" * 50]}
+
+    page = client.post("/admin/finetuning/dataset/add/", form)
+
+    assert page.status_code == 200
+    assert "9" * 50 in page.content.decode()
+    assert Dataset.objects.count() == 0

@@ -340,8 +340,8 @@ def test_a_providers_odd_words_break_nothing(provider: Provider) -> None:
     provider.jobs.advance("ftjob-1", "s" * 90, trained_tokens=10**40)
     job = advance(job)
     event = job.events.get(message="a�b")
-    assert (len(event.remote_id), event.level) == (64, "y" * 20)
-    assert (job.state, job.remote_status) == ("created", "s" * 40)
+    assert (len(event.remote_id), event.level) == (64, "y" * 19 + "…")
+    assert (job.state, job.remote_status) == ("created", "s" * 39 + "…")
     assert (job.steps.get().training_loss, job.steps.get().elapsed_tokens) == (0.5, None)
     assert advance(job).events.count() == 2
     provider.jobs.fail("ftjob-1", "bad\0file")
@@ -349,7 +349,7 @@ def test_a_providers_odd_words_break_nothing(provider: Provider) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "kept"), [("a\ud83db", "a?b"), ("a\0", "a�"), (None, ""), (7, "7"), ("字" * 9, "字字字")]
+    ("said", "kept"), [("a\ud83db", "a?b"), ("a\0", "a�"), (None, ""), (7, "7"), ("字" * 9, "字字…")]
 )
 def test_words_are_cleaned_for_every_database(said: object, kept: str) -> None:
     assert clean(said, most=3) == kept

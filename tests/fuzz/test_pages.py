@@ -70,7 +70,7 @@ def story(db: None, provider: Any) -> Story:
     editor = make_person("somebody", group="editors")
     make_review(story, pk=NUMBER, editor=editor)
     make_attempt(story, pk=NUMBER)
-    make_story(run=run, language_model=model, template=template)
+    make_approved_story(run=run, language_model=model, template=template)
     make_approved_story(language_model=model, template=template, text="唐" * 40)
     make_job(pk=NUMBER, language_model=model, dataset=make_dataset(pk=NUMBER, stories=[story]))
     return story
