@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
-from weakref import WeakSet, finalize
+from weakref import WeakSet
 
 import aiohttp
 import httpx2
@@ -123,15 +123,20 @@ def endpoint(alias: str) -> Endpoint:
         raise Refused(f"接入点「{alias}」不在本站的设置里（LLM_ENDPOINT_{alias.upper()}）。") from None
 
 
+class ClosingClient(openai.DefaultHttpxClient):
+    """Closes its connections when the last client that uses it is gone; the SDK does so only for one of its own."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 @cache
 def client(alias: str) -> openai.OpenAI:
     """The blocking client of an endpoint, one per process; the SDK's own retries are off."""
     place = endpoint(alias)
     timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
-    http = openai.DefaultHttpxClient(timeout=timeout, limits=_limits(BLOCKING_CONNECTIONS))
-    api = openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
-    finalize(api, http.close)  # the SDK closes only a transport of its own making
-    return api
+    http = ClosingClient(timeout=timeout, limits=_limits(BLOCKING_CONNECTIONS))
+    return openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
 
 
 def async_client(alias: str, *, limit: int) -> AsyncOpenAI:

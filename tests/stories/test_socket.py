@@ -213,7 +213,8 @@ def test_who_shouts_is_let_go_and_others_are_unharmed(
         big.socket.send("x" * 2 * 1024 * 1024)
         big.read()
         big.socket.send("still there?")
-    assert big.socket.close_code == 1009
+    # The server closes with half of the frame unread: its goodbye (1009) may be overtaken by the reset behind it.
+    assert big.socket.close_code in (1009, 1006)
     quiet.read()
     assert quiet.text == provider.text
     assert len(provider.posts("/v1/chat")) == 1
