@@ -686,15 +686,7 @@ def test_a_choice_that_is_no_key_changes_nothing_and_says_so(client, db, model, 
 
 
 @pytest.mark.both_databases
-@pytest.mark.parametrize(
-    "query",
-    [
-        f"run__id__exact={'9' * 50}",
-        "run__id__in=x",
-        "state__range=1",
-        "language_model__gte=9223372036854775808",
-    ],
-)
+@pytest.mark.parametrize("query", ["run__id__in=x", "run__id__exact=x", "state__range=1", "state__range="])
 def test_a_filter_that_is_no_filter_shows_the_list_without_it(client, alice, query):
     story = make_story()
     client.force_login(alice)
@@ -703,3 +695,13 @@ def test_a_filter_that_is_no_filter_shows_the_list_without_it(client, alice, que
     assert page.status_code == 200
     assert str(story.pk) in page.content.decode()
     assert client.get(f"/admin/stories/story/next/?_changelist_filters={query}").status_code == 302
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize("lookup", ["run__id__exact", "run__id__in", "language_model__gte", "language_model"])
+def test_a_filter_of_fifty_digits_is_a_page(client, alice, lookup):
+    """SQLite can't take the number and shows the list without it; PostgreSQL compares it, and finds nothing."""
+    make_story()
+    client.force_login(alice)
+
+    assert client.get(f"/admin/stories/story/?{lookup}={'9' * 50}", follow=True).status_code == 200
