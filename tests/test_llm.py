@@ -1,7 +1,6 @@
 """What each answer of a provider means to us, over real HTTP with the real SDK."""
 
 import asyncio
-import gc
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -453,11 +452,3 @@ def test_a_moderation_page_that_hangs_is_not_waited_for(provider, monkeypatch):
     with pytest.raises(llm.OutcomeUnknown):
         llm.moderate("default", "唐,隐形,轻松")
     assert time.monotonic() - began < 15
-
-
-def test_what_was_made_of_a_forgotten_client_goes_on(provider):
-    """Threads that ask first at the same time make several clients, of which one is kept."""
-    hurried = llm.client("default").with_options(timeout=5)
-    llm.client.cache_clear()
-    gc.collect()
-    assert hurried.models.retrieve("gpt-x").id == "gpt-x"

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 import aiohttp
 import httpx2
@@ -123,20 +123,17 @@ def endpoint(alias: str) -> Endpoint:
         raise Refused(f"接入点「{alias}」不在本站的设置里（LLM_ENDPOINT_{alias.upper()}）。") from None
 
 
-class ClosingClient(openai.DefaultHttpxClient):
-    """Closes its connections when the last client that uses it is gone; the SDK does so only for one of its own."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
 @cache
 def client(alias: str) -> openai.OpenAI:
     """The blocking client of an endpoint, one per process; the SDK's own retries are off."""
     place = endpoint(alias)
     timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
-    http = ClosingClient(timeout=timeout, limits=_limits(BLOCKING_CONNECTIONS))
-    return openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
+    http = openai.DefaultHttpxClient(timeout=timeout, limits=_limits(BLOCKING_CONNECTIONS))
+    api = openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
+    finalize(
+        api, http.close
+    )  # the SDK closes only a transport of its own making; who copies `api` must hold it
+    return api
 
 
 def async_client(alias: str, *, limit: int) -> AsyncOpenAI:
@@ -284,10 +281,12 @@ def _results(reply: Any) -> Iterator[list[str]]:
 def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
     """One whole answer, not streamed, cut at `ask.longest`. Raises ours; `seconds` of silence: `READ_TIMEOUT`."""
     api: Any = client(alias)
-    if seconds is not None:
-        api = api.with_options(timeout=httpx2.Timeout(seconds, connect=CONNECT_TIMEOUT))
+    timeout = httpx2.Timeout(READ_TIMEOUT if seconds is None else seconds, connect=CONNECT_TIMEOUT)
     kind = api.chat.completions if ask.messages else api.completions
-    with provider_errors(), kind.with_streaming_response.create(**ask.parameters()) as response:
+    with (
+        provider_errors(),
+        kind.with_streaming_response.create(**ask.parameters(), timeout=timeout) as response,
+    ):
         answer = read_whole(read_json(_read_body(response)))
         return replace(_cut(answer, room=ask.longest), rates=read_rates(response.headers))
 
