@@ -1,5 +1,6 @@
 """Database connections around slow calls, and a database that is locked, full or away for a while (floor 3)."""
 
+import errno
 import logging
 import time
 from collections.abc import Callable
@@ -11,7 +12,13 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 AWAY = (OperationalError, InterfaceError)
 """What Django raises when a database cannot be written now: locked, full, restarting. Later it may be."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 PAUSE = 1.0  # seconds between two tries
+
+
+def may_pass(error: BaseException | None) -> bool:
+    """Whether the same request may well succeed later: the database is away, or a disk or quota is full."""
+    return isinstance(error, AWAY) or (isinstance(error, OSError) and error.errno in FULL)
 
 
 def release_connection() -> None:

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 
 from stories import readers
-from stories.connections import AWAY
+from stories.connections import may_pass
 from stories.models import Story
 from stories.readers import Reader
 
@@ -69,10 +69,10 @@ def remember(response: Answer, reader: Reader) -> Answer:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    """Every page's last resort: 503 with what to do while the database is away, else 500.
+    """Every page's last resort: 503 with what to do where waiting may help, else 500.
 
     Rendered without the request: who asks would be another look into the database.
     """
-    if isinstance(sys.exc_info()[1], AWAY):
+    if may_pass(sys.exc_info()[1]):
         return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "10"})
     return HttpResponse(render_to_string("500.html"), status=500)

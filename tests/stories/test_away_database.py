@@ -1,5 +1,6 @@
 """A database that cannot be written for a while: orders become sentences, what was paid for is kept and written."""
 
+import errno
 import http.cookiejar
 import re
 import sqlite3
@@ -122,10 +123,24 @@ def test_a_page_that_cannot_write_says_so(client: Client) -> None:
     assert "现在太忙了" in reply.content.decode()
 
 
-def test_another_error_is_still_a_500(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), 503),
+        (PermissionError(errno.EACCES, "Permission denied"), 500),
+        (ValueError("anything else"), 500),
+    ],
+)
+def test_a_full_disk_says_so_too_and_another_error_is_still_a_500(
+    client: Client, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+) -> None:
     client.raise_request_exception = False
-    monkeypatch.setattr("stories.shelves.take_shelf", lambda *_args, **_kw: 1 / 0)
-    assert client.get("/").status_code == 500
+
+    def fail(*_args: object, **_kw: object) -> None:
+        raise error
+
+    monkeypatch.setattr("stories.shelves.take_shelf", fail)
+    assert client.get("/").status_code == status
 
 
 # --- answers of runs ---------------------------------------------------------------------------------------
