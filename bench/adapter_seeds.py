@@ -57,7 +57,7 @@ def lines(seed: int, combos: Sequence[str]) -> list[dict[str, Any]]:
 
 def losses(seed: int, *, epochs: int, multiplier: float, folder: Path) -> tuple[list[float], float]:
     """The training loss of every step of one job, and its loss on other stories at the end."""
-    from model_server.engines.lora.learning import Learning
+    from model_server.engines.lora.trainer import Learning
 
     base = make_model(folder / "base", seed=seed, hidden=96, context=2048, texts=stories(seed, COMBOS * 4))
     order = {

@@ -18,7 +18,7 @@ from .lora.bases import base_of
 from .ngram.writer import NgramWriter
 
 if TYPE_CHECKING:
-    from .lora.host import Host
+    from .lora.engine import Host
 
 BASE_MODEL = "base-zh"
 BASE_CREATED = 1795000000
@@ -112,7 +112,7 @@ class Registry:
 
 
 def _host(settings: Settings) -> Host:
-    from .lora.host import Host  # torch and all that: only where a base model is named
+    from .lora.engine import Host  # torch and all that: only where a base model is named
 
     return Host(
         settings.base_models, dtype=settings.dtype, most_rows=settings.rows, most_orders=settings.max_requests

@@ -22,7 +22,7 @@ from ..disk import WAITS_FOR_ROOM, is_full
 from ..engines.base import Example, Step, Stopping, Trained, Trainer, TrainingFault, TrainOrder
 from ..engines.lora.bases import ENGINE as LORA
 from ..engines.lora.bases import base_of
-from ..engines.trainers import trainer_for
+from ..engines.train_functions import trainer_for
 from ..store import ACTIVE, Store, new_id, remove_model
 from . import curve
 from .data import LEAST_LINES, BadFile, count_tokens, read_examples

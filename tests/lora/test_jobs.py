@@ -15,7 +15,7 @@ from openai.types import FileObject, Model
 from openai.types.fine_tuning import FineTuningJob, FineTuningJobEvent
 from openai.types.fine_tuning.jobs import FineTuningJobCheckpoint
 
-from model_server.engines.lora.trainee import memory_fault
+from model_server.engines.lora.training_process import memory_fault
 from tests.model_server.conftest import Server, until, upload
 from tests.servers import wait_until
 

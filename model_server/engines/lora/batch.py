@@ -15,8 +15,8 @@ import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
 from .adapters import Wardrobe
-from .row import Row
 from .sampling import draw
+from .sequence import Row
 
 _ROOM = 128  # columns that a cache grows by
 

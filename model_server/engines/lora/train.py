@@ -103,7 +103,7 @@ def _launch(order: TrainOrder, folder: Path, output: Any) -> subprocess.Popen[by
     command = [
         *launcher(order.options),
         "-m",
-        "model_server.engines.lora.trainee",
+        "model_server.engines.lora.training_process",
         str(folder / "order.json"),
     ]
     offline = {

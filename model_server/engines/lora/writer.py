@@ -10,9 +10,9 @@ from ...errors import invalid
 from ...generation import Stops, in_engine_thread
 from ..base import WriteOrder
 from .chat import BadChat
-from .host import Host
-from .row import LoraAnswer, Row
+from .engine import Host
 from .sampling import Dials
+from .sequence import LoraAnswer, Row
 from .text import Decoder
 
 DEFAULT_LIMIT = 2048

@@ -22,7 +22,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from ..base import Example, TrainingFault
 from .chat import BadChat, Language
 from .loading import device_here, load_base
-from .losses import Figures, Lesson, Preferences, Texts
+from .objectives import Figures, Lesson, Preferences, Texts
 from .state import load_state, save_state
 
 BASE_LEARNING_RATE = 1e-3  # at a multiplier of 1; the usual 0.2 makes 2e-4

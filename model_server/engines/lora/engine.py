@@ -20,7 +20,7 @@ from ...errors import ApiError
 from .batch import Batch
 from .chat import Language
 from .loading import device_here, load_base
-from .row import Piece, Row
+from .sequence import Piece, Row
 
 log = logging.getLogger("model_server")
 

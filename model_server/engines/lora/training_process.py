@@ -1,6 +1,6 @@
 """What `accelerate launch` runs, one process per device: reads order.json, trains, writes its progress down.
 
-    python -m accelerate.commands.launch -m model_server.engines.lora.trainee order.json
+    python -m accelerate.commands.launch -m model_server.engines.lora.training_process order.json
 
 Its standard input is a pipe from the job's process: the word `stop` asks for the state to be saved, its end means that
 nobody waits for this training any more.
@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from ..base import TrainingFault
-from .learning import Learning, Stopped
+from .trainer import Learning, Stopped
 
 
 class Wish:
