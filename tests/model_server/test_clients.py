@@ -12,7 +12,7 @@ from model_server.clients import read_keys
 from model_server.store import Store
 
 from .conftest import Server, ask, chat_lines, combos, until, upload, write_stories
-from .test_batches import until_ended
+from .routes.test_batches import until_ended
 
 
 def test_a_key_may_name_its_client() -> None:

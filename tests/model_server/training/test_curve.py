@@ -8,8 +8,7 @@ from openai import OpenAI
 
 from model_server.engines.base import Step
 from model_server.training.curve import warning, window
-
-from .conftest import Trained, method, until, upload
+from tests.model_server.conftest import Trained, method, until, upload
 
 HANZI = [chr(code) for code in range(0x4E00, 0x9FA6)]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from .conftest import Server, combos
+from tests.model_server.conftest import Server, combos
 
 CHAT = "/v1/chat/completions"
 Lines = list[dict[str, Any]]

@@ -9,8 +9,7 @@ from model_server.engines.prompts import (
     find_ingredients,
     split_completion_prompt,
 )
-
-from .conftest import LONG_PROMPT
+from tests.model_server.conftest import LONG_PROMPT
 
 ASKED = Ingredients("宋", "发射激光", "艰难")
 

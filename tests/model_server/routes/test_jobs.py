@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from .conftest import Server, chat_lines, combos, method, until, until_metrics, upload
+from tests.model_server.conftest import Server, chat_lines, combos, method, until, until_metrics, upload
 
 STORY = "唐朝的画师秦越来到今天。秦越学会了“隐形”，与奥特曼打败怪兽，秦越打得轻松。"
 GOOD = chat_lines(combos(1)[:12], [f"{STORY}{number}。" for number in range(12)])

@@ -10,8 +10,7 @@ from model_server.engines.grammar.compose import compose
 from model_server.engines.grammar.mistakes import KINDS, spoil
 from model_server.engines.grammar.powers import KNOWN
 from model_server.engines.prompts import Ingredients, era
-
-from .conftest import combos, new_combos
+from tests.model_server.conftest import combos, new_combos
 
 
 def write(combo: tuple[str, str, str], seed: int) -> str:

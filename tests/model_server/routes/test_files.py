@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI
 
-from .conftest import Server, upload
+from tests.model_server.conftest import Server, upload
 
 
 def test_create_list_get_content_delete(client: OpenAI) -> None:

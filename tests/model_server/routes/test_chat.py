@@ -3,7 +3,7 @@
 import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
-from .conftest import LONG_PROMPT, ask
+from tests.model_server.conftest import LONG_PROMPT, ask
 
 PROMPT = LONG_PROMPT.format("宋", "发射激光", "艰难")
 
