@@ -13,6 +13,7 @@ import itertools
 import shutil
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -28,10 +29,6 @@ OTHERS = ["秦,龙卷风,勇敢", "隋,冰冻大海,辛苦", "秦,冰冻大海,�
 COMBOS = [
     ",".join(parts) for parts in itertools.product(["唐", "宋", "元"], ["隐形", "飞行"], ["轻松", "艰难"])
 ]
-
-
-class _Never:
-    stop = False
 
 
 def stories(seed: int, combos: Sequence[str]) -> list[str]:
@@ -57,7 +54,7 @@ def lines(seed: int, combos: Sequence[str]) -> list[dict[str, Any]]:
 
 def losses(seed: int, *, epochs: int, multiplier: float, folder: Path) -> tuple[list[float], float]:
     """The training loss of every step of one job, and its loss on other stories at the end."""
-    from model_server.engines.lora.trainer import Learning
+    from model_server.engines.lora.trainer import Trainer
 
     base = make_model(folder / "base", seed=seed, hidden=96, context=2048, texts=stories(seed, COMBOS * 4))
     order = {
@@ -76,11 +73,11 @@ def losses(seed: int, *, epochs: int, multiplier: float, folder: Path) -> tuple[
     }
     steps: list[dict[str, Any]] = []
 
-    def note(kind: str, **facts: Any) -> None:
+    def log(kind: str, **facts: Any) -> None:
         if kind == "step":
             steps.append(facts)
 
-    Learning(order, note, _Never()).run()
+    Trainer(order, log, stop=threading.Event()).run()
     return [step["train_loss"] for step in steps], steps[-1]["valid_loss"]
 
 

@@ -16,11 +16,11 @@ from .batches.runner import BatchRunner
 from .batches.store import BatchStore
 from .engines.registry import Registry
 from .errors import ApiError, on_api_error, on_crash, on_http_exception
-from .limits import Gate
+from .limits import AccessControl
 from .routes import batches, chat, completions, files, jobs, models, moderations
 from .settings import Settings
 from .streaming import Streams
-from .training.runner import Runner
+from .training.runner import TrainingRunner
 
 
 async def health(request: Request) -> JSONResponse:
@@ -35,7 +35,7 @@ def create_app(settings: Settings) -> Starlette:
         folder.mkdir(parents=True, exist_ok=True)
     store = BatchStore(settings.database)
     store.create()
-    runner, batch_runner = Runner(store, settings), BatchRunner(store, settings)
+    runner, batch_runner = TrainingRunner(store, settings), BatchRunner(store, settings)
     registry = Registry(store, settings)
 
     @asynccontextmanager
@@ -55,7 +55,9 @@ def create_app(settings: Settings) -> Starlette:
     app = Starlette(
         routes=[Route("/health", health), Mount("/v1", routes=v1)],
         middleware=[
-            Middleware(Gate, api_keys=settings.api_keys, requests_per_minute=settings.requests_per_minute)
+            Middleware(
+                AccessControl, api_keys=settings.api_keys, requests_per_minute=settings.requests_per_minute
+            )
         ],
         exception_handlers={ApiError: on_api_error, HTTPException: on_http_exception, Exception: on_crash},
         lifespan=lifespan,

@@ -11,7 +11,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-NOBODY = ""  # the client of keys without a name, and of everyone where no key is asked for
+UNNAMED_CLIENT = ""  # the client of keys without a name, and of everyone where no key is asked for
 
 
 def read_keys(written: Iterable[str]) -> dict[str, str]:
@@ -20,7 +20,7 @@ def read_keys(written: Iterable[str]) -> dict[str, str]:
     for word in written:
         client, colon, key = word.strip().rpartition(":")
         if key:
-            keys[key] = client if colon else NOBODY
+            keys[key] = client if colon else UNNAMED_CLIENT
     return keys
 
 

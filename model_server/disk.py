@@ -10,13 +10,13 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-WAITS_FOR_ROOM = 75  # a child's exit code: sysexits.h, "temporary failure"
+EXIT_DISK_FULL = 75  # a child's exit code: sysexits.h, "temporary failure"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
 _PROBE_BYTES = 256 * 1024
 
 
-class NoRoom(OSError):
+class DiskFull(OSError):
     """The disk is full."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ def says_full(text: str) -> bool:
     return any(words in text.lower() for words in _WORDS)
 
 
-def has_room(folder: Path) -> bool:
+def has_space(folder: Path) -> bool:
     """Whether the disk takes a little more, found by trying: a quota is not to be seen in its free blocks."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:

@@ -41,7 +41,7 @@ class Output:
         self, pieces: Iterator[str], *, stops: Sequence[str], limit: int | None, prompt_tokens: int = 0
     ) -> None:
         self._pieces = pieces
-        self._stops = Stops(stops)
+        self._stops = StopStrings(stops)
         self._limit = limit
         self.prompt_tokens = prompt_tokens
         self.finish_reason = "stop"
@@ -68,7 +68,7 @@ class Output:
             yield text
 
 
-class Stops:
+class StopStrings:
     """Ends a text before the first stop string, which may come in two pieces.
 
     As many code points as could be a stop string's beginning are held back until the next piece tells.

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .clients import NOBODY
+from .clients import UNNAMED_CLIENT
 from .errors import ApiError
 
 LIMITED_PATHS = ("/v1/chat/completions", "/v1/completions")
 
 
-class Bucket:
+class TokenBucket:
     """A token bucket that holds a minute's requests and refills evenly; `clock` returns seconds."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
@@ -44,11 +44,11 @@ class Bucket:
         return {
             "x-ratelimit-limit-requests": str(self.limit),
             "x-ratelimit-remaining-requests": str(int(self._level)),
-            "x-ratelimit-reset-requests": span((self.limit - self._level) * 60 / self.limit),
+            "x-ratelimit-reset-requests": format_duration((self.limit - self._level) * 60 / self.limit),
         }
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration as OpenAI writes it: `250ms`, `1s`, `6m0s`."""
     if seconds < 1:
         return f"{math.ceil(seconds * 1000)}ms"
@@ -56,14 +56,14 @@ def span(seconds: float) -> str:
     return f"{whole}s" if whole < 60 else f"{whole // 60}m{whole % 60}s"
 
 
-class Gate:
+class AccessControl:
     """The middleware: 401 without a right key, 429 beyond the limit, rate headers on every /v1 answer."""
 
     def __init__(self, app: ASGIApp, api_keys: Mapping[str, str], requests_per_minute: int | None) -> None:
         self.app = app
         self._clients = {key.encode(): client for key, client in api_keys.items()}
         self._per_minute = requests_per_minute
-        self._buckets: dict[bytes, Bucket] = {}
+        self._buckets: dict[bytes, TokenBucket] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Lets a request through, or answers it here."""
@@ -76,17 +76,17 @@ class Gate:
         if refusal:
             await refusal.response()(scope, receive, _with_headers(send, bucket))
         else:
-            scope.setdefault("state", {})["client"] = self._clients.get(key, NOBODY)
+            scope.setdefault("state", {})["client"] = self._clients.get(key, UNNAMED_CLIENT)
             await self.app(scope, receive, _with_headers(send, bucket))
 
-    def _bucket(self, key: bytes) -> Bucket | None:
+    def _bucket(self, key: bytes) -> TokenBucket | None:
         """One for each key, if keys are asked for; else one for all."""
         if not self._per_minute:
             return None
         known = key if key in self._clients else b""
-        return self._buckets.setdefault(known, Bucket(self._per_minute))
+        return self._buckets.setdefault(known, TokenBucket(self._per_minute))
 
-    def _refusal(self, scope: Scope, key: bytes, bucket: Bucket | None) -> ApiError | None:
+    def _refusal(self, scope: Scope, key: bytes, bucket: TokenBucket | None) -> ApiError | None:
         if self._clients and not self._knows(key):
             return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
         if bucket and scope["method"] == "POST" and scope["path"] in LIMITED_PATHS:
@@ -105,7 +105,7 @@ def _key(authorization: str) -> bytes:
     return key.strip().encode() if scheme.lower() == "bearer" else b""
 
 
-def _with_headers(send: Send, bucket: Bucket | None) -> Send:
+def _with_headers(send: Send, bucket: TokenBucket | None) -> Send:
     if bucket is None:
         return send
 
@@ -120,7 +120,7 @@ def _with_headers(send: Send, bucket: Bucket | None) -> Send:
 def _too_many(limit: int, wait: float) -> ApiError:
     return ApiError(
         429,
-        f"Rate limit reached: {limit} requests per minute. Please try again in {span(wait)}.",
+        f"Rate limit reached: {limit} requests per minute. Please try again in {format_duration(wait)}.",
         kind="requests",
         code="rate_limit_exceeded",
         headers={"Retry-After": str(math.ceil(wait)), "retry-after-ms": str(math.ceil(wait * 1000))},

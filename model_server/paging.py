@@ -11,12 +11,12 @@ from .store import Store
 
 
 def read_page(
-    request: Request, store: Store, *, table: str, default: int, most: int
+    request: Request, store: Store, *, table: str, default: int, maximum: int
 ) -> tuple[int | None, int]:
     """(seq of the row named by `after` or None, limit). Raises ApiError 400 for an unknown `after` or a bad limit."""
     text = request.query_params.get("limit", str(default))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= most:
-        raise invalid(f"'limit' must be a whole number from 1 to {most}.", param="limit")
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:9]) <= maximum:
+        raise invalid(f"'limit' must be a whole number from 1 to {maximum}.", param="limit")
     after = request.query_params.get("after")
     if not after:
         return None, int(text)

@@ -31,7 +31,7 @@ class TextPart(_Strict):
     text: str
 
 
-class Message(BaseModel):
+class ChatMessage(BaseModel):
     """A chat message; extra fields such as `name` are accepted and ignored."""
 
     role: Literal["system", "developer", "user", "assistant"]
@@ -89,7 +89,7 @@ class _Sampling(_Strict):
 class ChatRequest(_Sampling):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=2048)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=2048)]
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     metadata: dict[str, str] | None = None
     store: bool | None = None

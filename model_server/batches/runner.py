@@ -17,13 +17,13 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from ..disk import WAITS_FOR_ROOM, has_room
+from ..disk import EXIT_DISK_FULL, has_space
 from ..settings import Settings
 from .store import BatchStore
 
 log = logging.getLogger("model_server")
 
-MOST_STARTS = 5
+MAX_STARTS = 5
 _IDLE_SECONDS = 5.0
 _ROOT = Path(__file__).resolve().parents[2]  # where `-m model_server` is found
 
@@ -77,15 +77,15 @@ class BatchRunner:
                 continue
 
     async def _answer(self, batch: str) -> None:
-        if not await run_in_threadpool(has_room, self._settings.data):
+        if not await run_in_threadpool(has_space, self._settings.data):
             return
         fence = await run_in_threadpool(self._store.begin_batch, batch)
         if fence is None:
             return
-        code = 0 if fence > MOST_STARTS else await self._run_child(batch, fence)
-        if self._stopping or code == WAITS_FOR_ROOM:
+        code = 0 if fence > MAX_STARTS else await self._run_child(batch, fence)
+        if self._stopping or code == EXIT_DISK_FULL:
             return
-        if fence > MOST_STARTS or code:
+        if fence > MAX_STARTS or code:
             message = f"The batch was started {fence} times and did not end (exit code {code})."
             error = {"code": "server_error", "message": message, "line": None, "param": None}
             errors = json.dumps({"object": "list", "data": [error]})

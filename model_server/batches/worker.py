@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from ..clients import NOBODY
-from ..disk import WAITS_FOR_ROOM, is_full
+from ..clients import UNNAMED_CLIENT
+from ..disk import EXIT_DISK_FULL, is_full
 from ..engines.base import Answering, Writer
 from ..engines.lora.bases import base_of
 from ..engines.registry import Registry
@@ -33,8 +33,8 @@ ENDPOINTS: dict[str, Any] = {
     "/v1/chat/completions": (ChatRequest, chat.write),
     "/v1/completions": (CompletionRequest, completions.write),
 }
-MOST_LINES = 50_000
-_LOOK_SECONDS = 0.2
+MAX_LINES = 50_000
+_CHECK_SECONDS = 0.2
 
 
 class Gone(Exception):
@@ -50,7 +50,7 @@ class BadInput(ValueError):
 
 
 @dataclass
-class Counts:
+class RequestCounts:
     """Lines so far, as `request_counts` shows them."""
 
     total: int = 0
@@ -58,7 +58,7 @@ class Counts:
     failed: int = 0
 
 
-class Worker:
+class BatchWorker:
     """One batch, from its file to its end."""
 
     def __init__(
@@ -72,8 +72,8 @@ class Worker:
         self._parent = os.getppid()
         self._looked = 0.0
         self._cancelled = False
-        self._client = NOBODY
-        self._counts = Counts()
+        self._client = UNNAMED_CLIENT
+        self._counts = RequestCounts()
 
     def run(self) -> None:
         """Does the batch; a fault in its file ends it as failed."""
@@ -105,8 +105,8 @@ class Worker:
             raise BadInput("The input file is not UTF-8 text.") from None
         if not requests:
             raise BadInput("The input file is empty.")
-        if len(requests) > MOST_LINES:
-            raise BadInput(f"The input file has more than {MOST_LINES:,} lines.")
+        if len(requests) > MAX_LINES:
+            raise BadInput(f"The input file has more than {MAX_LINES:,} lines.")
         return list(requests.values())
 
     def _answer(self, row: dict[str, Any], requests: Sequence[dict[str, Any]]) -> None:
@@ -134,7 +134,7 @@ class Worker:
 
     def _look(self) -> None:
         """Now and then: is the batch still ours, and wanted?"""
-        if time.monotonic() - self._looked < _LOOK_SECONDS:
+        if time.monotonic() - self._looked < _CHECK_SECONDS:
             return
         self._looked = time.monotonic()
         if os.getppid() != self._parent or not self._store.change_batch(
@@ -224,11 +224,11 @@ def main(arguments: Sequence[str]) -> None:
     given = json.loads(arguments[0])
     settings = Settings(data=Path(given["data"]), mistake_rate=given["mistake_rate"])
     try:
-        Worker(settings, given["batch"], given["fence"], base_models=given["base_models"]).run()
+        BatchWorker(settings, given["batch"], given["fence"], base_models=given["base_models"]).run()
     except Exception as error:
         if not is_full(error):
             raise
-        sys.exit(WAITS_FOR_ROOM)
+        sys.exit(EXIT_DISK_FULL)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+MIN_TEMPERATURE = 0.01  # below it the likeliest token is taken
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How tokens are drawn: `temperature` 0 to 2, `top_p` 0 to 1."""
+
+    temperature: float
+    top_p: float
+
 
 @dataclass(frozen=True)
 class WriteOrder:
@@ -27,6 +37,11 @@ class WriteOrder:
     raw: str = ""
     stops: tuple[str, ...] = ()
     limit: int | None = None
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """Temperature and top_p together."""
+        return SamplingParams(self.temperature, self.top_p)
 
 
 class Writer(Protocol):
@@ -149,7 +164,7 @@ class TrainingFault(Exception):
         self.code = code
 
 
-class Stopping(Exception):
+class TrainingStopped(Exception):
     """The training process was asked to end: what was learnt so far is to be kept, and the order to be left."""
 
 
@@ -157,17 +172,17 @@ class Stopping(Exception):
 class Trained:
     """What a training leaves behind besides its file: sentences worth telling in the job's events.
 
-    `tokens` is what it was trained on in all, `path` where the model is; None: as the order says. `frequencies` is the
+    `tokens` is what it was trained on in all, `path` where the model is; None: as the order says. `unigram_loss` is the
     loss of who knows only how often each token occurs in the lines; None where losses are not of tokens.
     """
 
     notes: list[str] = field(default_factory=list)
     tokens: int | None = None
     path: str | None = None
-    frequencies: float | None = None
+    unigram_loss: float | None = None
 
 
-class Trainer(Protocol):
+class TrainFunction(Protocol):
     """Trains in the child process; calls `report` after each step."""
 
     def __call__(self, order: TrainOrder, report: Report) -> Trained:

@@ -18,11 +18,11 @@ from .lora.bases import base_of
 from .ngram.writer import NgramWriter
 
 if TYPE_CHECKING:
-    from .lora.engine import Host
+    from .lora.engine import Engine
 
 BASE_MODEL = "base-zh"
 BASE_CREATED = 1795000000
-_MOST_LOADED = 3
+_MAX_LOADED = 3
 
 
 class Registry:
@@ -32,7 +32,7 @@ class Registry:
         self._store = store
         self._settings = settings
         self._base = GrammarWriter(mistake_rate=settings.mistake_rate)
-        self._host = _host(settings) if settings.base_models else None
+        self._lora_engine = _new_lora_engine(settings) if settings.base_models else None
         self._loaded: OrderedDict[str, Writer | Answering] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -43,19 +43,19 @@ class Registry:
 
     def start(self) -> None:
         """Begins to load what is slow to load."""
-        if self._host:
-            self._host.start()
+        if self._lora_engine:
+            self._lora_engine.start()
 
     def stop(self) -> None:
         """Ends what `start` began."""
-        if self._host:
-            self._host.stop()
+        if self._lora_engine:
+            self._lora_engine.stop()
 
     def writer(self, model: str, *, client: str) -> Writer | Answering:
         """The writer for `model`; blocks while a file is read. ApiError 404 for a name unknown to `client`."""
         if model == BASE_MODEL:
             return self._base
-        if self._host and model in self._settings.base_models:
+        if self._lora_engine and model in self._settings.base_models:
             return self._lora(model, None)
         row = self._store.model(model)
         if row is None or row["client"] != client:
@@ -64,7 +64,7 @@ class Registry:
             if model not in self._loaded:
                 self._loaded[model] = self._load(row)
             self._loaded.move_to_end(model)
-            while len(self._loaded) > _MOST_LOADED:
+            while len(self._loaded) > _MAX_LOADED:
                 self._loaded.popitem(last=False)
             return self._loaded[model]
 
@@ -85,8 +85,8 @@ class Registry:
 
     def forget_folder(self, folder: Path) -> None:
         """Drops a deleted adapter from memory."""
-        if self._host:
-            self._host.forget(folder)
+        if self._lora_engine:
+            self._lora_engine.forget(folder)
 
     def _load(self, row: Mapping[str, Any]) -> Writer | Answering:
         path = self._settings.models / row["path"]
@@ -97,8 +97,8 @@ class Registry:
     def _lora(self, base: str, adapter: Path | None) -> Answering:
         from .lora.writer import LoraWriter
 
-        assert self._host is not None
-        return LoraWriter(self._host, base, adapter)
+        assert self._lora_engine is not None
+        return LoraWriter(self._lora_engine, base, adapter)
 
     def _need_base(self, model: str) -> str:
         base = base_of(model)
@@ -111,11 +111,14 @@ class Registry:
         return base
 
 
-def _host(settings: Settings) -> Host:
-    from .lora.engine import Host  # torch and all that: only where a base model is named
+def _new_lora_engine(settings: Settings) -> Engine:
+    from .lora.engine import Engine  # torch and all that: only where a base model is named
 
-    return Host(
-        settings.base_models, dtype=settings.dtype, most_rows=settings.rows, most_orders=settings.max_requests
+    return Engine(
+        settings.base_models,
+        dtype=settings.dtype,
+        max_sequences=settings.rows,
+        max_requests=settings.max_requests,
     )
 
 

@@ -78,7 +78,7 @@ def _row(request: Request) -> dict[str, Any]:
 def list_batches(request: Request) -> Response:
     """Batches, newest first."""
     store = request.app.state.store
-    after, limit = read_page(request, store, table="batches", default=20, most=100)
+    after, limit = read_page(request, store, table="batches", default=20, maximum=100)
     rows = store.batches(client_of(request), after=after, limit=limit + 1)
     return JSONResponse(page([shape(row) for row in rows], limit))
 

@@ -116,7 +116,7 @@ def _row(request: Request) -> dict[str, Any]:
 def list_files(request: Request) -> Response:
     """Files, newest first; `purpose`, `order`, `after` and `limit` as at OpenAI."""
     store = request.app.state.store
-    after, limit = read_page(request, store, table="files", default=10_000, most=10_000)
+    after, limit = read_page(request, store, table="files", default=10_000, maximum=10_000)
     ascending = request.query_params.get("order", "desc") == "asc"
     purpose = request.query_params.get("purpose")
     rows = store.files(client_of(request), purpose=purpose, after=after, limit=limit + 1, ascending=ascending)

@@ -98,7 +98,7 @@ def _row(request: Request) -> dict[str, Any]:
 def list_jobs(request: Request) -> Response:
     """Jobs, newest first; `metadata[k]=v` keeps those that carry the pair, `metadata=null` those without any."""
     store = request.app.state.store
-    after, limit = read_page(request, store, table="jobs", default=20, most=100)
+    after, limit = read_page(request, store, table="jobs", default=20, maximum=100)
     shapes = [shape(row) for row in store.jobs(client_of(request), after=after)]
     for name, value in request.query_params.items():
         if name == "metadata" and value == "null":
@@ -150,7 +150,7 @@ def _wrong_state(request: Request, row: dict[str, Any], wish: str) -> ApiError:
 def list_events(request: Request) -> Response:
     """Events, newest first."""
     store, row = request.app.state.store, _row(request)
-    after, limit = read_page(request, store, table="events", default=20, most=1000)
+    after, limit = read_page(request, store, table="events", default=20, maximum=1000)
     shapes = [
         {
             "id": event["id"],
@@ -169,7 +169,7 @@ def list_events(request: Request) -> Response:
 def list_checkpoints(request: Request) -> Response:
     """Checkpoints, newest first: the last three epochs, or the finished model alone, as the engine has it."""
     store, row = request.app.state.store, _row(request)
-    after, limit = read_page(request, store, table="checkpoints", default=10, most=100)
+    after, limit = read_page(request, store, table="checkpoints", default=10, maximum=100)
     shapes = [
         {
             "id": checkpoint["id"],

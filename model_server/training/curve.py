@@ -6,33 +6,33 @@ from collections.abc import Sequence
 
 from ..engines.base import Step
 
-LEAST_FALL = 0.02  # of the loss; below it nothing was learnt
-_LEAST_STEPS = 4
+MIN_FALL = 0.02  # of the loss; below it nothing was learnt
+_MIN_STEPS = 4
 _WINDOW = 20
 
 
-def warning(steps: Sequence[Step], *, multiplier: float, frequencies: float | None) -> str:
+def warning(steps: Sequence[Step], *, multiplier: float, unigram_loss: float | None) -> str:
     """A sentence if the losses say that nothing was learnt; empty if something was, or too few steps can tell.
 
-    `frequencies` is the loss (nats a token) of knowing only how often each token occurs in the lines: where a training
+    `unigram_loss` is the loss (nats a token) of knowing only how often each token occurs in the lines: where a training
     that takes too large steps comes to rest. None where the engine's loss is not one of tokens.
     """
-    if len(steps) < _LEAST_STEPS:
+    if len(steps) < _MIN_STEPS:
         return ""
     size = window(steps)
     first, last = _mean(steps[:size]), _mean(steps[-size:])
     where = f"from {first:.2f} (mean of the first {size} steps) to {last:.2f} (mean of the last {size})"
-    if last > first * (1 - LEAST_FALL):
+    if last > first * (1 - MIN_FALL):
         return (
-            f"This job learnt nothing: the training loss went {where}, a fall of less than {LEAST_FALL:.0%}."
+            f"This job learnt nothing: the training loss went {where}, a fall of less than {MIN_FALL:.0%}."
             f" Choose another learning_rate_multiplier (this was {multiplier:g}: a larger one if the loss stood still,"
             " a smaller one if it rose or jumped), or more epochs; a loss that was low at once means that the model"
             " knew these lines."
         )
-    if frequencies and last >= frequencies:
+    if unigram_loss and last >= unigram_loss:
         return (
             f"This job learnt only how often each token occurs: the training loss went {where}, and that knowledge"
-            f" alone gives {frequencies:.2f}. Choose a smaller learning_rate_multiplier (this was {multiplier:g}), or"
+            f" alone gives {unigram_loss:.2f}. Choose a smaller learning_rate_multiplier (this was {multiplier:g}), or"
             " more epochs if the loss was still falling."
         )
     return ""

@@ -9,15 +9,15 @@ from typing import Any
 
 from ..engines.base import Example
 
-LEAST_LINES, MOST_LINES = 10, 50_000
-LONGEST_LINE = 200_000  # code points
+MIN_LINES, MAX_LINES = 10, 50_000
+MAX_LINE_LENGTH = 200_000  # code points
 
 
 class BadFile(ValueError):
     """A training or validation file that cannot be used; the message names the line."""
 
 
-def read_examples(path: Path, *, least: int = LEAST_LINES, method: str = "supervised") -> list[Example]:
+def read_examples(path: Path, *, minimum: int = MIN_LINES, method: str = "supervised") -> list[Example]:
     """The examples of a JSON lines file. Raises BadFile; blank lines are skipped but counted.
 
     `method` "dpo" wants preference lines, "supervised" the others.
@@ -28,20 +28,20 @@ def read_examples(path: Path, *, least: int = LEAST_LINES, method: str = "superv
             for number, line in enumerate(lines, start=1):
                 if line.strip():
                     examples.append(_example(line, number, method))
-                if len(examples) > MOST_LINES:
-                    raise BadFile(f"The file has more than {MOST_LINES:,} lines.")
+                if len(examples) > MAX_LINES:
+                    raise BadFile(f"The file has more than {MAX_LINES:,} lines.")
     except UnicodeDecodeError:
         raise BadFile(f"Line {len(examples) + 1} or a later one is not UTF-8 text.") from None
     except FileNotFoundError:
         raise BadFile("The file was deleted before it could be read.") from None
-    if len(examples) < least:
-        raise BadFile(f"The file has {len(examples)} examples, but at least {least} are needed.")
+    if len(examples) < minimum:
+        raise BadFile(f"The file has {len(examples)} examples, but at least {minimum} are needed.")
     return examples
 
 
 def _example(line: str, number: int, method: str) -> Example:
-    if len(line) > LONGEST_LINE:
-        raise BadFile(f"Line {number} is longer than {LONGEST_LINE:,} characters.")
+    if len(line) > MAX_LINE_LENGTH:
+        raise BadFile(f"Line {number} is longer than {MAX_LINE_LENGTH:,} characters.")
     try:
         row = json.loads(line)
         line.encode()

@@ -10,10 +10,10 @@ from ..engines.base import Step
 from ..store import Store
 
 COLUMNS = ("step", "train_loss", "train_accuracy", "valid_loss", "valid_mean_token_accuracy")
-MOST_METRICS_EVENTS = 200
+MAX_METRICS_EVENTS = 200
 
 
-class Chronicle:
+class StepLog:
     """Takes each step: a row for the CSV, and every k-th one, as well as every validation, an event."""
 
     def __init__(self, store: Store, job: str) -> None:
@@ -29,7 +29,7 @@ class Chronicle:
     def add(self, step: Step) -> None:
         """Keeps a step, and tells of it if it is one of the few to be told."""
         self._steps.append(step)
-        every = -(-step.total // MOST_METRICS_EVENTS)
+        every = -(-step.total // MAX_METRICS_EVENTS)
         if step.number % every == 0 or step.number in (1, step.total) or step.valid_loss is not None:
             self._store.add_event(self._job, _sentence(step), data=_data(step), step=step.number)
 

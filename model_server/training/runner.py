@@ -21,21 +21,21 @@ from typing import Any
 
 from starlette.concurrency import run_in_threadpool
 
-from ..disk import WAITS_FOR_ROOM, has_room
+from ..disk import EXIT_DISK_FULL, has_space
 from ..engines.lora.train import tidy
 from ..settings import Settings
 from ..store import ENDED, PAUSED, Store
 
 log = logging.getLogger("model_server")
 
-MOST_STARTS = 5
+MAX_STARTS = 5
 _IDLE_SECONDS = 5.0
 _SECONDS_TO_PAUSE = 30.0
 _SECONDS_TO_STOP = 2.0
 _ROOT = Path(__file__).resolve().parents[2]  # where `-m model_server` is found
 
 
-class Runner:
+class TrainingRunner:
     """Starts, watches and ends training children. `wake` and `cancel` may be called from any thread."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
@@ -116,14 +116,14 @@ class Runner:
                 continue
 
     async def _train(self, job: dict[str, Any]) -> None:
-        if not await run_in_threadpool(has_room, self._settings.data):
+        if not await run_in_threadpool(has_space, self._settings.data):
             return
         begun = await run_in_threadpool(self._store.begin_job, job["id"])
         if begun is None:
             return
-        if begun["tries"] > MOST_STARTS:
+        if begun["tries"] > MAX_STARTS:
             await run_in_threadpool(
-                self._fail, job["id"], f"The job was started {MOST_STARTS} times and never got on."
+                self._fail, job["id"], f"The job was started {MAX_STARTS} times and never got on."
             )
             return
         if begun["tries"] > 1:
@@ -132,7 +132,7 @@ class Runner:
             )
             await run_in_threadpool(self._store.add_event, job["id"], message, level="warn")
         code = await self._run_child(job["id"], begun["starts"])
-        if code == WAITS_FOR_ROOM:
+        if code == EXIT_DISK_FULL:
             log.warning("the disk is full: the job %s waits for room", job["id"])
             return
         if code != 0 and not self._stopping and not self._pausing:

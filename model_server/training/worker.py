@@ -18,17 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..disk import WAITS_FOR_ROOM, is_full
-from ..engines.base import Example, Step, Stopping, Trained, Trainer, TrainingFault, TrainOrder
+from ..disk import EXIT_DISK_FULL, is_full
+from ..engines.base import Example, Step, Trained, TrainFunction, TrainingFault, TrainingStopped, TrainOrder
 from ..engines.lora.bases import ENGINE as LORA
 from ..engines.lora.bases import base_of
-from ..engines.train_functions import trainer_for
+from ..engines.train_functions import train_function_for
 from ..store import ACTIVE, Store, new_id, remove_model
 from . import curve
-from .data import LEAST_LINES, BadFile, count_tokens, read_examples
-from .results import Chronicle
+from .data import MIN_LINES, BadFile, count_tokens, read_examples
+from .results import StepLog
 
-_LOOK_SECONDS = 0.5
+_CHECK_SECONDS = 0.5
 _CHECKPOINTS_KEPT = 3
 
 
@@ -37,7 +37,7 @@ class Gone(Exception):
 
 
 @dataclass(frozen=True)
-class Task:
+class TrainingTask:
     """What the runner handed over."""
 
     data: Path
@@ -48,17 +48,17 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Worker:
+class TrainingWorker:
     """One job, from its files to its end."""
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: TrainingTask) -> None:
         self._task = task
         self._store = Store(task.data / "store.sqlite3")
         self._parent = os.getppid()
         self._looked = 0.0
         self._began = time.time()
         self._first: int | None = None
-        self._chronicle = Chronicle(self._store, task.job)
+        self._steps = StepLog(self._store, task.job)
 
     def run(self) -> None:
         """Does the job; a fault in its files ends it as failed."""
@@ -66,14 +66,14 @@ class Worker:
         if job is None:
             return
         try:
-            engine, train = trainer_for(job["model"], self._task.bases)
+            engine, train = train_function_for(job["model"], self._task.bases)
             order = self._prepare(job, engine)
             self._train(job, order, engine, train)
         except BadFile as error:
             self._fail(str(error), "invalid_training_file")
         except TrainingFault as fault:
             self._fail(str(fault), fault.code)
-        except (Gone, Stopping):
+        except (Gone, TrainingStopped):
             return
 
     def _fail(self, message: str, code: str) -> None:
@@ -84,8 +84,8 @@ class Worker:
     def _prepare(self, job: dict[str, Any], engine: str) -> TrainOrder:
         """Reads and checks everything."""
         self._change(status="validating_files")
-        training = self._read(job["training_file"], "training file", job["method"], least=LEAST_LINES)
-        validation = self._read(job["validation_file"], "validation file", job["method"], least=1)
+        training = self._read(job["training_file"], "training file", job["method"], minimum=MIN_LINES)
+        validation = self._read(job["validation_file"], "validation file", job["method"], minimum=1)
         asked = json.loads(job["hyperparameters"])
         if engine == LORA:
             further = job["model"].startswith("ft:")
@@ -111,11 +111,11 @@ class Worker:
             **chosen,
         )
 
-    def _read(self, file: str | None, what: str, method: str, *, least: int) -> list[Example]:
+    def _read(self, file: str | None, what: str, method: str, *, minimum: int) -> list[Example]:
         if file is None:
             return []
         try:
-            return read_examples(self._task.data / "files" / file, least=least, method=method)
+            return read_examples(self._task.data / "files" / file, minimum=minimum, method=method)
         except BadFile as error:
             raise BadFile(f"The {what} {file} cannot be used. {error}") from None
 
@@ -127,7 +127,7 @@ class Worker:
             raise BadFile(f"The model {model} that was to be trained further has been deleted.")
         return self._task.data / "models" / str(row["path"])
 
-    def _train(self, job: dict[str, Any], order: TrainOrder, engine: str, train: Trainer) -> None:
+    def _train(self, job: dict[str, Any], order: TrainOrder, engine: str, train: TrainFunction) -> None:
         self._change(status="running")
         lines = f"{len(order.training)} training and {len(order.validation)} validation examples"
         self._say(f"Files validated: {lines}. Training has started.")
@@ -138,12 +138,12 @@ class Worker:
         self._finish(job, order, engine=engine, trained=trained)
 
     def _step(self, step: Step) -> None:
-        if time.monotonic() - self._looked > _LOOK_SECONDS:
+        if time.monotonic() - self._looked > _CHECK_SECONDS:
             self._looked = time.monotonic()
             self._first = self._first or step.number
             rate = (time.time() - self._began) / (step.number - self._first + 1)
             self._change(estimated_finish=int(time.time() + rate * (step.total - step.number)) + 1)
-        self._chronicle.add(step)
+        self._steps.add(step)
 
     def _change(self, **values: Any) -> None:
         """Writes to the job, or without values only looks. Raises Gone if it is not ours, or the server is gone."""
@@ -162,9 +162,7 @@ class Worker:
     def _warn(self, order: TrainOrder, trained: Trained) -> None:
         """Says so if the losses show that nothing was learnt; the model is kept all the same."""
         multiplier = order.learning_rate_multiplier
-        sentence = curve.warning(
-            self._chronicle.steps, multiplier=multiplier, frequencies=trained.frequencies
-        )
+        sentence = curve.warning(self._steps.steps, multiplier=multiplier, unigram_loss=trained.unigram_loss)
         if sentence:
             self._say(sentence, level="warn")
 
@@ -174,7 +172,7 @@ class Worker:
         name = f"{model_name(job, org=self._task.org)}:ckpt-step-{step}"
         owner = f"organization-{self._task.org}"
         self._store.add_model(job, id=name, engine=LORA, path=path, owned_by=owner)
-        self._store.add_checkpoint(job["id"], step=step, model=name, metrics=self._chronicle.metrics())
+        self._store.add_checkpoint(job["id"], step=step, model=name, metrics=self._steps.metrics())
         self._drop_old_checkpoints()
         self._say(f"Checkpoint created at step {step}: {name}")
 
@@ -184,7 +182,7 @@ class Worker:
 
     def _finish(self, job: dict[str, Any], order: TrainOrder, *, engine: str, trained: Trained) -> None:
         result = new_id("file")
-        size = self._chronicle.write(self._task.data / "files" / result)
+        size = self._steps.write(self._task.data / "files" / result)
         name = model_name(job, org=self._task.org)
         epoch = count_tokens(order.training)
         self._change(trained_tokens=epoch * order.n_epochs if trained.tokens is None else trained.tokens)
@@ -195,8 +193,8 @@ class Worker:
             id=result, filename="step_metrics.csv", purpose=purpose, size=size, client=client
         )
         self._store.add_model(job, id=name, engine=engine, path=path, owned_by=owner)
-        last = self._chronicle.last
-        self._store.add_checkpoint(job["id"], step=last.number, model=name, metrics=self._chronicle.metrics())
+        last = self._steps.last
+        self._store.add_checkpoint(job["id"], step=last.number, model=name, metrics=self._steps.metrics())
         if engine == LORA:
             self._drop_old_checkpoints()
         self._say(f"New fine-tuned model created: {name}")
@@ -256,16 +254,16 @@ def main(arguments: Sequence[str]) -> None:
     if given["bases"]:
         signal.signal(signal.SIGTERM, _stop)  # only lora has something to keep
     try:
-        Worker(Task(**given | {"data": Path(given["data"])})).run()
+        TrainingWorker(TrainingTask(**given | {"data": Path(given["data"])})).run()
     except Exception as error:
         if not is_full(error):
             raise
-        sys.exit(WAITS_FOR_ROOM)
+        sys.exit(EXIT_DISK_FULL)
 
 
 def _stop(number: int, frame: object) -> None:
     signal.signal(number, signal.SIG_IGN)
-    raise Stopping
+    raise TrainingStopped
 
 
 if __name__ == "__main__":

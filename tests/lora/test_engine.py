@@ -175,14 +175,14 @@ def test_an_adapter_without_its_base_says_what_is_missing(
 def test_an_adapter_does_what_peft_does(bases: dict[str, Path], server: Server, second: Tuned) -> None:
     from peft import PeftModel
 
-    from model_server.engines.lora.adapters import Wardrobe
+    from model_server.engines.lora.adapters import AdapterCache
 
     folder = server.data / "models" / second.job.id / "step-72"
     ids = torch.arange(20)[None]
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bases["tiny"]), folder)
     model = AutoModelForCausalLM.from_pretrained(bases["tiny"])
-    wardrobe = Wardrobe(model)
-    wardrobe.wear([None, folder])
+    adapters = AdapterCache(model)
+    adapters.activate([None, folder])
     with torch.no_grad():
         base = AutoModelForCausalLM.from_pretrained(bases["tiny"])(ids).logits
         both = model(ids.repeat(2, 1)).logits

@@ -74,7 +74,7 @@ def test_a_killed_server_goes_on_from_the_last_checkpoint(start: Callable[..., S
     server.stop(signal.SIGKILL)
     deadline = time.monotonic() + 10
     while alive(family):
-        assert time.monotonic() < deadline, "the trainee lives on without its server"
+        assert time.monotonic() < deadline, "the training lives on without its server"
         time.sleep(0.1)
     client = start(data=server.data).client
     tuned = finish(client, job, [])
@@ -92,7 +92,7 @@ def test_a_paused_job_keeps_what_it_learnt(client: OpenAI, server: Server, first
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"
     deadline = time.monotonic() + 30
     while descendants(server.process.pid):
-        assert time.monotonic() < deadline, "the trainee of a paused job lives on"
+        assert time.monotonic() < deadline, "the training of a paused job lives on"
         time.sleep(0.1)
     paused = client.fine_tuning.jobs.retrieve(job.id)
     assert (paused.status, paused.finished_at) == ("paused", None)
@@ -120,7 +120,7 @@ def test_a_cancelled_job_ends_within_seconds_and_the_next_one_begins(client: Ope
     assert finish(client, waiting, []).model
 
 
-def test_a_trainee_killed_by_the_system_says_so(client: OpenAI, server: Server) -> None:
+def test_a_training_killed_by_the_system_says_so(client: OpenAI, server: Server) -> None:
     job = order(client, LONG)
     until_step(client, job.id, 1)
     os.kill(descendants(server.process.pid)[-1], signal.SIGKILL)

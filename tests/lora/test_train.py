@@ -1,7 +1,7 @@
 """Several processes, as accelerate starts one for each GPU: the same steps, whoever shares them.
 
 Here they share the CPU. `accelerate launch` starts several processes on CPUs only by MPI, so torch's own launcher
-stands in for it; the trainee finds the same variables in its environment.
+stands in for it; the training process finds the same variables in its environment.
 """
 
 import sys

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from openai import InternalServerError, OpenAI
 
-from model_server.disk import has_room, is_full, says_full
+from model_server.disk import has_space, is_full, says_full
 from tests.disks import full, small_disk
 from tests.servers import wait_until
 
@@ -77,7 +77,7 @@ def test_all_goes_on_after_a_full_disk(start: Callable[..., Server], disk: Path)
     before = files_of(server)
     empty_write_ahead_log(server)
     with full(disk):
-        assert not has_room(disk)
+        assert not has_space(disk)
         with pytest.raises(InternalServerError) as caught:
             upload(client, lines)
         assert (caught.value.status_code, caught.value.code) == (507, "disk_full")

@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from openai import AuthenticationError, OpenAI, RateLimitError
 
-from model_server.limits import Bucket, span
+from model_server.limits import TokenBucket, format_duration
 
 from .conftest import Server, ask
 
@@ -33,7 +33,7 @@ def test_no_limit_no_headers(server: Server) -> None:
 
 def test_bucket_refills_evenly() -> None:
     now = [0.0]
-    bucket = Bucket(60, clock=lambda: now[0])
+    bucket = TokenBucket(60, clock=lambda: now[0])
     assert [bucket.take() for _ in range(60)] == [0.0] * 60
     assert bucket.take() == pytest.approx(1.0)
     now[0] = 0.5
@@ -45,7 +45,8 @@ def test_bucket_refills_evenly() -> None:
 
 
 def test_spans_are_written_as_openai_does() -> None:
-    assert [span(0.25), span(1), span(59.2), span(360)] == ["250ms", "1s", "1m0s", "6m0s"]
+    written = [format_duration(seconds) for seconds in (0.25, 1, 59.2, 360)]
+    assert written == ["250ms", "1s", "1m0s", "6m0s"]
 
 
 def test_only_a_right_key_is_let_in(start: Callable[..., Server]) -> None:

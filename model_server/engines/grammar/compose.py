@@ -9,7 +9,7 @@ from ..prompts import DYNASTIES, Ingredients, era
 from . import fights, lexicon, openings, powers
 from .plots import DEMO, PLOTS, TYPE, USE, Pool
 
-SHORTEST, LONGEST = 240, 380
+MIN_LENGTH, MAX_LENGTH = 240, 380
 _OWN_SENTENCES = 0.7  # how often a known power or type brings its own sentence rather than a general one
 
 
@@ -28,7 +28,7 @@ def compose(found: Ingredients, rng: random.Random) -> str:
     while True:
         story = _draft(asked, rng)
         overlong = sum(len(part or "") for part in (asked.dynasty, asked.power, asked.story_type)) > 24
-        if overlong or SHORTEST <= len(story) <= LONGEST:
+        if overlong or MIN_LENGTH <= len(story) <= MAX_LENGTH:
             return story
 
 

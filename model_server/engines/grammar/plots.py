@@ -18,7 +18,7 @@ TYPE: Pool = ("type",)
 
 
 @dataclass(frozen=True)
-class Step:
+class PlotStep:
     """One sentence; left out with probability `skip`."""
 
     pool: Pool
@@ -29,21 +29,23 @@ class Step:
 class Plot:
     """Paragraphs of steps; `weight` is how often the plot is chosen."""
 
-    paragraphs: tuple[tuple[Step, ...], ...]
+    paragraphs: tuple[tuple[PlotStep, ...], ...]
     weight: int
 
 
-def _steps(*given: Pool | Step) -> tuple[Step, ...]:
-    return tuple(one if isinstance(one, Step) else Step(one) for one in given)
+def _steps(*given: Pool | PlotStep) -> tuple[PlotStep, ...]:
+    return tuple(one if isinstance(one, PlotStep) else PlotStep(one) for one in given)
 
 
 PLOTS = (
     Plot(  # A: straight on, five paragraphs
         (
             _steps(openings.INTRO, openings.PASSAGE),
-            _steps(openings.ARRIVE, Step(openings.MEET, skip=0.3)),
-            _steps(openings.GAIN, Step(DEMO, skip=0.4)),
-            _steps(fights.MONSTER, fights.ULTRAMAN, Step(fights.RESOLVE, skip=0.6), TYPE, USE, fights.FINISH),
+            _steps(openings.ARRIVE, PlotStep(openings.MEET, skip=0.3)),
+            _steps(openings.GAIN, PlotStep(DEMO, skip=0.4)),
+            _steps(
+                fights.MONSTER, fights.ULTRAMAN, PlotStep(fights.RESOLVE, skip=0.6), TYPE, USE, fights.FINISH
+            ),
             _steps(fights.VERDICT, endings.ENDING),
         ),
         weight=3,
@@ -54,9 +56,9 @@ PLOTS = (
             _steps(
                 endings.WHO,
                 openings.PASSAGE,
-                Step(openings.MEET, skip=0.7),
+                PlotStep(openings.MEET, skip=0.7),
                 openings.GAIN,
-                Step(DEMO, skip=0.4),
+                PlotStep(DEMO, skip=0.4),
             ),
             _steps(
                 endings.MEANWHILE,
@@ -73,8 +75,12 @@ PLOTS = (
     Plot(  # C: told by someone, four paragraphs
         (
             _steps(endings.FRAME),
-            _steps(openings.PASSAGE, Step(openings.ARRIVE, skip=0.2), openings.GAIN, Step(DEMO, skip=0.4)),
-            _steps(fights.MONSTER, fights.ULTRAMAN, Step(fights.RESOLVE, skip=0.6), TYPE, USE, fights.FINISH),
+            _steps(
+                openings.PASSAGE, PlotStep(openings.ARRIVE, skip=0.2), openings.GAIN, PlotStep(DEMO, skip=0.4)
+            ),
+            _steps(
+                fights.MONSTER, fights.ULTRAMAN, PlotStep(fights.RESOLVE, skip=0.6), TYPE, USE, fights.FINISH
+            ),
             _steps(fights.VERDICT, endings.FRAME_END),
         ),
         weight=2,
@@ -82,7 +88,7 @@ PLOTS = (
     Plot(  # D: failure first, six paragraphs
         (
             _steps(openings.INTRO, openings.PASSAGE),
-            _steps(Step(openings.ARRIVE, skip=0.2), openings.GAIN),
+            _steps(PlotStep(openings.ARRIVE, skip=0.2), openings.GAIN),
             _steps(fights.MONSTER, endings.FAILURE),
             _steps(endings.LESSON),
             _steps(endings.AGAIN, fights.ULTRAMAN, TYPE, USE, fights.FINISH),
@@ -93,9 +99,11 @@ PLOTS = (
     Plot(  # E: told by a witness, five paragraphs
         (
             _steps(endings.WITNESS),
-            _steps(Step(endings.DOUBT, skip=0.2), openings.PASSAGE, endings.FRIENDS),
-            _steps(openings.GAIN, Step(DEMO, skip=0.5)),
-            _steps(fights.MONSTER, Step(endings.EYES, skip=0.4), fights.ULTRAMAN, TYPE, USE, fights.FINISH),
+            _steps(PlotStep(endings.DOUBT, skip=0.2), openings.PASSAGE, endings.FRIENDS),
+            _steps(openings.GAIN, PlotStep(DEMO, skip=0.5)),
+            _steps(
+                fights.MONSTER, PlotStep(endings.EYES, skip=0.4), fights.ULTRAMAN, TYPE, USE, fights.FINISH
+            ),
             _steps(fights.VERDICT, endings.WITNESS_END),
         ),
         weight=2,

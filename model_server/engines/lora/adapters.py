@@ -1,7 +1,7 @@
-"""LoRA adapters beside one base model: read from safetensors, and added to its layers row by row of a batch.
+"""LoRA adapters of one base model: read from safetensors, and added to the output of its layers for each row.
 
-The arithmetic is that of peft (y + B·A·x · alpha/rank); reading the two matrices ourselves keeps the base unwrapped,
-lets adapters come and go while others write, and lets rows of different adapters share a forward pass.
+The arithmetic is that of peft (y + B·A·x · alpha/rank). We read the two matrices ourselves, so that adapters can be
+loaded and dropped while sequences are running, and rows with different adapters can share a forward pass.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-_MOST_LOADED = 16
+_MAX_LOADED = 16
 _PREFIX = "base_model.model."
 _A, _B = ".lora_A.weight", ".lora_B.weight"
 
@@ -49,10 +49,10 @@ def read_adapter(folder: Path, *, device: torch.device, dtype: torch.dtype) -> A
     return Adapter(layers)
 
 
-class Wardrobe:
-    """The adapters of one base model in memory, and which of them each row of the running batch wears.
+class AdapterCache:
+    """The adapters of one base model in memory, and which of them is active for each row of the running batch.
 
-    Used by the generating thread alone. Rows of one adapter must lie side by side: `wear` takes them sorted.
+    Only the engine's thread uses it. Rows of one adapter must be neighbours.
     """
 
     def __init__(self, model: Any) -> None:
@@ -60,30 +60,30 @@ class Wardrobe:
         self._loaded: OrderedDict[Path, Adapter] = OrderedDict()
         self._modules = dict(model.named_modules())
         self._hooked: set[str] = set()
-        self._worn: list[tuple[slice, Adapter]] = []
+        self._active: list[tuple[slice, Adapter]] = []
 
-    def wear(self, folders: Sequence[Path | None]) -> None:
-        """Says which adapter each row has from now on; loads what is missing."""
-        self._worn = []
+    def activate(self, folders: Sequence[Path | None]) -> None:
+        """Sets the adapter of each row for the next forward passes; loads what is missing, drops what is unused."""
+        self._active = []
         start = 0
         for at in range(1, len(folders) + 1):
             if at == len(folders) or folders[at] != folders[start]:
                 folder = folders[start]
                 if folder is not None:
-                    self._worn.append((slice(start, at), self._get(folder)))
+                    self._active.append((slice(start, at), self._get(folder)))
                 start = at
-        worn = {id(adapter) for _, adapter in self._worn}
-        for folder in [folder for folder, one in self._loaded.items() if id(one) not in worn]:
-            if len(self._loaded) <= _MOST_LOADED:
+        active = {id(adapter) for _, adapter in self._active}
+        for folder in [folder for folder, one in self._loaded.items() if id(one) not in active]:
+            if len(self._loaded) <= _MAX_LOADED:
                 break
             del self._loaded[folder]
 
     def load(self, folder: Path) -> None:
-        """Reads an adapter before a row needs it. Raises BadAdapter."""
+        """Loads an adapter ahead of its use. Raises BadAdapter."""
         self._get(folder)
 
     def forget(self, folder: Path) -> None:
-        """Drops an adapter whose files are gone."""
+        """Drops an adapter whose files were deleted."""
         self._loaded.pop(folder, None)
 
     def _get(self, folder: Path) -> Adapter:
@@ -107,7 +107,7 @@ class Wardrobe:
         self._modules[name].register_forward_hook(add)
 
     def _add(self, name: str, x: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-        for rows, adapter in self._worn:
+        for rows, adapter in self._active:
             layer = adapter.layers.get(name)
             if layer is not None:
                 a, b = layer

@@ -1,28 +1,31 @@
-"""Several answers written at once: rows that join and leave a running batch over one key-value cache.
+"""Continuous batching: sequences join and leave a running batch that has one key-value cache.
 
-Rows are padded on the left, so that their ends stand in one column; a mask hides the padding. Rows of one adapter lie
-side by side. Used by the generating thread alone.
+Each sequence is one row. Rows are padded on the left, so that their last tokens stand in one column; a mask hides the
+padding. Rows of one adapter are neighbours. Only the engine's thread uses a batch.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
-from .adapters import Wardrobe
-from .sampling import draw
-from .sequence import Row
+from .adapters import AdapterCache
+from .sampling import sample
+from .sequence import Sequence
 
-_ROOM = 128  # columns that a cache grows by
+_SPARE_TOKENS = 128  # places that a cache grows by
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc,unused-ignore]
-    """One layer's keys and values with room at the end: a token is written in place, not copied with all others."""
+class PreallocatedLayer(DynamicLayer):  # type: ignore[misc,unused-ignore]
+    """One layer's keys and values (rows × heads × tokens × size), in buffers with spare places at the end.
+
+    A new token is written in place; transformers' own layer copies all earlier ones for each token.
+    """
 
     keys: torch.Tensor
     values: torch.Tensor
@@ -31,34 +34,34 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc,unused-ignore]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Appends, and returns all there is."""
+        """Appends the new tokens; returns all keys and values."""
         if not self.is_initialized:
             self.dtype, self.device, self.is_initialized = key_states.dtype, key_states.device, True
-            self.hold(key_states, value_states)
+            self.store(key_states, value_states)
         else:
             at = self.keys.shape[-2]
             end = at + key_states.shape[-2]
-            if end > self._roomy_keys.shape[-2]:
-                self.hold(self.keys, self.values, room=max(_ROOM, key_states.shape[-2]))
-            self._roomy_keys[:, :, at:end] = key_states
-            self._roomy_values[:, :, at:end] = value_states
-            self.keys, self.values = self._roomy_keys[:, :, :end], self._roomy_values[:, :, :end]
+            if end > self._key_buffer.shape[-2]:
+                self.store(self.keys, self.values, spare=max(_SPARE_TOKENS, key_states.shape[-2]))
+            self._key_buffer[:, :, at:end] = key_states
+            self._value_buffer[:, :, at:end] = value_states
+            self.keys, self.values = self._key_buffer[:, :, :end], self._value_buffer[:, :, :end]
         return self.keys, self.values
 
-    def hold(self, keys: torch.Tensor, values: torch.Tensor, *, room: int = _ROOM) -> None:
-        """Takes these as what there is, with `room` behind them."""
-        self._roomy_keys = torch.nn.functional.pad(keys, (0, 0, 0, room))
-        self._roomy_values = torch.nn.functional.pad(values, (0, 0, 0, room))
+    def store(self, keys: torch.Tensor, values: torch.Tensor, *, spare: int = _SPARE_TOKENS) -> None:
+        """Replaces the contents, with `spare` free places behind them."""
+        self._key_buffer = torch.nn.functional.pad(keys, (0, 0, 0, spare))
+        self._value_buffer = torch.nn.functional.pad(values, (0, 0, 0, spare))
         size = keys.shape[-2]
-        self.keys, self.values = self._roomy_keys[:, :, :size], self._roomy_values[:, :, :size]
+        self.keys, self.values = self._key_buffer[:, :, :size], self._value_buffer[:, :, :size]
 
 
 class Batch:
-    """The rows being written by one base model."""
+    """The running sequences of one base model."""
 
     def __init__(self, model: Any) -> None:
-        self.wardrobe = Wardrobe(model)
-        self.rows: list[Row] = []
+        self.adapters = AdapterCache(model)
+        self.sequences: list[Sequence] = []
         self._model = model
         self._cache = _new_cache()
         self._mask = torch.zeros(0, 0, dtype=torch.long, device=model.device)
@@ -66,15 +69,15 @@ class Batch:
         self._last_only = {"logits_to_keep": 1} if "logits_to_keep" in names else {}
 
     @torch.inference_mode()
-    def join(self, rows: Sequence[Row]) -> None:
-        """Reads the prompts of new rows together, draws their first tokens, and puts them beside the others."""
-        rows = sorted(rows, key=_adapter)
+    def join(self, sequences: Iterable[Sequence]) -> None:
+        """Reads the prompts of new sequences together, samples their first tokens, and adds them to the batch."""
+        rows = sorted(sequences, key=_adapter)
         longest = max(len(row.prompt) for row in rows)
         pads = [longest - len(row.prompt) for row in rows]
         ids = self._tensor([[0] * pad + row.prompt for pad, row in zip(pads, rows, strict=True)])
         mask = self._tensor([[0] * pad + [1] * (longest - pad) for pad in pads])
         cache = _new_cache()
-        self.wardrobe.wear([row.adapter for row in rows])
+        self.adapters.activate([row.adapter for row in rows])
         self._forward(rows, ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
         for row in rows:
             row.position = len(row.prompt)
@@ -82,29 +85,29 @@ class Batch:
 
     @torch.inference_mode()
     def step(self) -> None:
-        """One more token for every row."""
-        ids = self._tensor([[row.last] for row in self.rows])
-        positions = self._tensor([[row.position] for row in self.rows])
+        """Generates one more token for every sequence."""
+        ids = self._tensor([[row.last_token] for row in self.sequences])
+        positions = self._tensor([[row.position] for row in self.sequences])
         self._mask = torch.nn.functional.pad(self._mask, (0, 1), value=1)
-        self._forward(self.rows, ids, self._mask, positions, self._cache)
-        for row in self.rows:
+        self._forward(self.sequences, ids, self._mask, positions, self._cache)
+        for row in self.sequences:
             row.position += 1
 
     def clear(self) -> None:
-        """Forgets all rows and what was read for them."""
-        self.rows = []
+        """Drops all sequences and their cache."""
+        self.sequences = []
         self._select([])
 
     @torch.inference_mode()
     def sweep(self) -> None:
-        """Takes out the rows that have ended or whose client left, and columns that are padding for all others."""
-        kept = [at for at, row in enumerate(self.rows) if not row.ended]
-        if len(kept) < len(self.rows):
+        """Removes the sequences that have ended, and columns that are padding for all the others."""
+        kept = [at for at, row in enumerate(self.sequences) if not row.ended]
+        if len(kept) < len(self.sequences):
             self._select(kept)
 
     def _forward(
         self,
-        rows: Sequence[Row],
+        rows: list[Sequence],
         ids: torch.Tensor,
         mask: torch.Tensor,
         positions: torch.Tensor,
@@ -118,23 +121,24 @@ class Batch:
             use_cache=True,
             **self._last_only,
         )
-        for row, token in zip(rows, draw(output.logits[:, -1], [row.dials for row in rows]), strict=True):
-            row.take(token)
+        params, generators = [row.sampling for row in rows], [row.rng for row in rows]
+        for row, token in zip(rows, sample(output.logits[:, -1], params, generators), strict=True):
+            row.append(token)
 
-    def _merge(self, rows: Sequence[Row], mask: torch.Tensor, cache: Any) -> None:
-        if self.rows:
+    def _merge(self, rows: list[Sequence], mask: torch.Tensor, cache: Any) -> None:
+        if self.sequences:
             size = max(mask.shape[1], self._mask.shape[1])
             for old, new in zip(self._cache.layers, cache.layers, strict=True):
-                old.hold(_joined(old.keys, new.keys, size), _joined(old.values, new.values, size))
+                old.store(_joined(old.keys, new.keys, size), _joined(old.values, new.values, size))
             self._mask = torch.cat([_wider(self._mask, size), _wider(mask, size)])
         else:
             self._cache, self._mask = cache, mask
-        self.rows = [*self.rows, *rows]
-        self._select([at for at, row in enumerate(self.rows) if not row.ended])
+        self.sequences = [*self.sequences, *rows]
+        self._select([at for at, row in enumerate(self.sequences) if not row.ended])
 
     def _select(self, kept: list[int]) -> None:
-        kept = sorted(kept, key=lambda at: _adapter(self.rows[at]))
-        self.rows = [self.rows[at] for at in kept]
+        kept = sorted(kept, key=lambda at: _adapter(self.sequences[at]))
+        self.sequences = [self.sequences[at] for at in kept]
         if not kept:
             self._cache = _new_cache()
             self._mask = self._mask[:0, :0]
@@ -143,18 +147,18 @@ class Batch:
             start = int(mask.any(dim=0).to(torch.uint8).argmax())
             self._mask = mask[:, start:]
             for layer in self._cache.layers:
-                layer.hold(layer.keys[kept, :, start:], layer.values[kept, :, start:])
-        self.wardrobe.wear([row.adapter for row in self.rows])
+                layer.store(layer.keys[kept, :, start:], layer.values[kept, :, start:])
+        self.adapters.activate([row.adapter for row in self.sequences])
 
     def _tensor(self, values: list[list[int]]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._model.device)
 
 
 def _new_cache() -> Any:
-    return Cache(layer_class_to_replicate=RoomyLayer)
+    return Cache(layer_class_to_replicate=PreallocatedLayer)
 
 
-def _adapter(row: Row) -> str:
+def _adapter(row: Sequence) -> str:
     return str(row.adapter or Path())
 
 

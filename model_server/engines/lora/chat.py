@@ -1,7 +1,7 @@
-"""From chats and training lines to token ids, by the model's own chat template.
+"""Turns chats and training lines into token ids by the model's own chat template.
 
-Serving and training share this file, so that a model is asked exactly as it was trained: the prompt and the completion
-are rendered as text and tokenized apart. A model without a template gets PLAIN_TEMPLATE.
+Serving and training share this module, so that a model is asked exactly as it was trained: prompt and completion are
+rendered as text and tokenized separately. A model without a template gets PLAIN_TEMPLATE.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class BadChat(ValueError):
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Token ids of a prompt and of what follows it; the loss is on `completion` only. `line`: where it stood."""
+class TokenizedExample:
+    """Token ids of a prompt and of its completion; the loss is on the latter. `line` is the number in the file."""
 
     prompt: list[int]
     completion: list[int]
@@ -40,54 +40,54 @@ class Encoded:
         return len(self.prompt) + len(self.completion)
 
 
-class Language:
-    """A base model's tokenizer, template, end tokens and context; safe in several threads."""
+class ChatTokenizer:
+    """A base model's tokenizer with its chat template, end tokens and context (in tokens); thread-safe."""
 
     def __init__(self, folder: Path) -> None:
-        self.tokenizer = load_tokenizer(folder)
+        self.inner = load_tokenizer(folder)
         self.context = context_of(folder)
-        self.ends = end_tokens(folder, self.tokenizer)
-        if not self.tokenizer.chat_template:
-            self.tokenizer.chat_template = PLAIN_TEMPLATE
+        self.end_tokens = end_tokens(folder, self.inner)
+        if not self.inner.chat_template:
+            self.inner.chat_template = PLAIN_TEMPLATE
         self.end_of_turn = self._end_of_turn()
-        self.ends |= {token for token in self.end_of_turn[:1] if token in self._special()}
+        self.end_tokens |= {token for token in self.end_of_turn[:1] if token in self._special()}
 
     def ids(self, text: str) -> list[int]:
-        """Tokens of a text in the middle of others."""
-        found: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        """Tokens of a text that stands between others, without the tokenizer's start and end tokens."""
+        found: list[int] = self.inner.encode(text, add_special_tokens=False)
         return found
 
     def start_ids(self, text: str) -> list[int]:
-        """Tokens of a bare prompt, with whatever this tokenizer begins a text with."""
-        found: list[int] = self.tokenizer.encode(text)
-        while len(found) > 1 and found[-1] in self.ends:
+        """Tokens of a bare prompt, with the tokenizer's start tokens and without its end tokens."""
+        found: list[int] = self.inner.encode(text)
+        while len(found) > 1 and found[-1] in self.end_tokens:
             found.pop()
         return found
 
     def prompt_ids(self, messages: Turns) -> list[int]:
-        """A chat up to where the answer begins, or, if its last turn is the assistant's, up to its end.
+        """A chat up to the beginning of the answer; if its last turn is the assistant's, up to the end of that turn.
 
-        An assistant's turn followed by 接着写 counts as the last: that is how a story is continued.
+        An assistant's turn followed by 接着写 counts as the last one: the model continues that text.
         """
         turns = _continued(messages)
         if turns and turns[-1][0] == "assistant" and turns[-1][1]:
             return self.ids(self._prompt(turns[:-1])) + self.ids(turns[-1][1])
         return self.ids(self._prompt(turns))
 
-    def encode(self, example: Example) -> Encoded:
-        """A training line; a preference line's better answer."""
+    def encode(self, example: Example) -> TokenizedExample:
+        """A training line, with the better answer of a preference line."""
         return self._encode(example, example.answer)
 
-    def encode_rejected(self, example: Example) -> Encoded:
-        """A preference line's worse answer."""
+    def encode_rejected(self, example: Example) -> TokenizedExample:
+        """A preference line with its worse answer."""
         return self._encode(example, example.rejected or "")
 
-    def _encode(self, example: Example, answer: str) -> Encoded:
+    def _encode(self, example: Example, answer: str) -> TokenizedExample:
         if example.legacy:
-            end = [self.tokenizer.eos_token_id] if self.tokenizer.eos_token_id is not None else []
-            return Encoded(self.start_ids(example.prompt), self.ids(answer) + end, example.line)
+            end = [self.inner.eos_token_id] if self.inner.eos_token_id is not None else []
+            return TokenizedExample(self.start_ids(example.prompt), self.ids(answer) + end, example.line)
         prompt = self._prompt(example.messages)
-        return Encoded(self.ids(prompt), [*self.ids(answer), *self.end_of_turn], example.line)
+        return TokenizedExample(self.ids(prompt), [*self.ids(answer), *self.end_of_turn], example.line)
 
     def _prompt(self, messages: Turns) -> str:
         turns = [{"role": _role(role), "content": content} for role, content in messages]
@@ -103,14 +103,14 @@ class Language:
             raise BadChat(f"The model's chat template refuses these messages: {error}") from None
 
     def _render(self, turns: list[dict[str, str]], *, add_generation_prompt: bool) -> str:
-        # enable_thinking: templates of models that think aloud leave an empty thought, others do not know the word.
-        text: str = self.tokenizer.apply_chat_template(
+        # enable_thinking: reasoning models' templates then write an empty thought; other templates ignore it.
+        text: str = self.inner.apply_chat_template(
             turns, add_generation_prompt=add_generation_prompt, tokenize=False, enable_thinking=False
         )
         return text
 
     def _end_of_turn(self) -> list[int]:
-        """What the template puts behind an answer, up to and with its first special token; else the tokenizer's end."""
+        """What the template adds to an answer, up to its first special token; else the tokenizer's end token."""
         mark = "〖answer〗"
         turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": mark}]
         tail = self._render(turns, add_generation_prompt=False).rpartition(mark)[2]
@@ -118,12 +118,14 @@ class Language:
         at = next((at for at, token in enumerate(found) if token in special), None)
         if at is not None:
             return found[: at + 1]
-        return [] if self.tokenizer.eos_token_id is None else [self.tokenizer.eos_token_id]
+        return [] if self.inner.eos_token_id is None else [self.inner.eos_token_id]
 
     def _special(self) -> set[int]:
-        added = self.tokenizer.added_tokens_decoder
+        added = self.inner.added_tokens_decoder
         return (
-            self.ends | set(self.tokenizer.all_special_ids) | {id for id, one in added.items() if one.special}
+            self.end_tokens
+            | set(self.inner.all_special_ids)
+            | {id for id, one in added.items() if one.special}
         )
 
 
@@ -132,7 +134,7 @@ def _role(role: str) -> str:
 
 
 def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
-    """The system's words at the head of the first user message, for templates that know no system."""
+    """Moves system messages to the head of the first user message, for templates without a system role."""
     system = "\n\n".join(turn["content"] for turn in turns if turn["role"] == "system")
     others = [dict(turn) for turn in turns if turn["role"] != "system"]
     first = next((turn for turn in others if turn["role"] == "user"), None)
@@ -142,7 +144,7 @@ def _without_system(turns: list[dict[str, str]]) -> list[dict[str, str]]:
 
 
 def _continued(messages: Turns) -> list[tuple[str, str]]:
-    """The chat with 接着写 taken away behind an answer, and the pieces of that answer joined to one turn."""
+    """Removes trailing requests to continue (接着写), and joins the answers before them to one assistant's turn."""
     turns = list(messages)
     pieces: list[str] = []
     while turns:

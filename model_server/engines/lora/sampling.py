@@ -1,57 +1,58 @@
-"""Draws the next token of each row, every row with a temperature, top_p and random numbers of its own."""
+"""Samples the next token of each row of a batch; every row has its own parameters and its own random numbers."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 
-_COLDEST = 0.01  # below, the likeliest token is taken
-_MOST_LIKELY = 1024  # top_p looks among so many first; only a flatter distribution is sorted whole
+from ..base import MIN_TEMPERATURE, SamplingParams
+
+_MAX_SORTED = 1024  # top_p looks at so many likely tokens first; a flatter distribution is sorted whole
 
 
-@dataclass
-class Dials:
-    """How one row is drawn. The same seed draws the same numbers, whatever else is in the batch."""
-
-    temperature: float
-    top_p: float
-    numbers: random.Random = field(default_factory=random.Random)
-
-    @property
-    def greedy(self) -> bool:
-        """Whether the likeliest token is taken."""
-        return self.temperature < _COLDEST or self.top_p == 0
+def is_greedy(params: SamplingParams) -> bool:
+    """Whether the likeliest token is taken."""
+    return params.temperature < MIN_TEMPERATURE or params.top_p == 0
 
 
-def draw(logits: torch.Tensor, dials: Sequence[Dials]) -> list[int]:
-    """One token for each row of `logits` (rows × vocabulary)."""
-    if all(one.greedy for one in dials):
+def sample(
+    logits: torch.Tensor, params: Sequence[SamplingParams], generators: Sequence[random.Random]
+) -> list[int]:
+    """One token for each row of `logits` (rows × vocabulary).
+
+    Each row draws from its own generator, so the same seed draws the same numbers in any batch.
+    """
+    greedy = [is_greedy(one) for one in params]
+    if all(greedy):
         best: list[int] = logits.argmax(dim=-1).tolist()
         return best
-    logits = logits.float()
-    heat = torch.tensor([[1.0 if one.greedy else one.temperature] for one in dials], device=logits.device)
-    chances = torch.softmax(logits / heat, dim=-1)
-    for row, one in enumerate(dials):
-        if not one.greedy and one.top_p < 1:
-            chances[row] = _nucleus(chances[row], one.top_p)
-    sums = chances.cumsum(dim=-1)
-    points = torch.tensor([[one.numbers.random()] for one in dials], device=logits.device) * sums[:, -1:]
+    probabilities = _probabilities(logits.float(), params)
+    sums = probabilities.cumsum(dim=-1)
+    points = torch.tensor([[one.random()] for one in generators], device=logits.device) * sums[:, -1:]
     last = logits.shape[-1] - 1
     drawn = torch.searchsorted(sums, points, right=True).clamp(max=last).squeeze(1)
-    if any(one.greedy for one in dials):
-        greedy = torch.tensor([one.greedy for one in dials], device=logits.device)
-        drawn = torch.where(greedy, logits.argmax(dim=-1), drawn)
+    if any(greedy):
+        drawn = torch.where(torch.tensor(greedy, device=logits.device), logits.argmax(dim=-1), drawn)
     tokens: list[int] = drawn.tolist()
     return tokens
 
 
-def _nucleus(chances: torch.Tensor, top_p: float) -> torch.Tensor:
-    """The fewest likeliest tokens that together have `top_p`, the rest at nought."""
-    values, places = chances.topk(min(_MOST_LIKELY, len(chances)))
-    if values.sum() < top_p and len(values) < len(chances):
-        values, places = chances.sort(descending=True)
+def _probabilities(logits: torch.Tensor, params: Sequence[SamplingParams]) -> torch.Tensor:
+    """The rows' distributions (rows × vocabulary) after temperature and top_p; greedy rows are left as they are."""
+    temperatures = [[1.0 if is_greedy(one) else one.temperature] for one in params]
+    probabilities = torch.softmax(logits / torch.tensor(temperatures, device=logits.device), dim=-1)
+    for row, one in enumerate(params):
+        if not is_greedy(one) and one.top_p < 1:
+            probabilities[row] = _nucleus(probabilities[row], one.top_p)
+    return probabilities
+
+
+def _nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+    """Keeps the fewest likeliest tokens that together have `top_p`; the others become 0."""
+    values, places = probabilities.topk(min(_MAX_SORTED, len(probabilities)))
+    if values.sum() < top_p and len(values) < len(probabilities):
+        values, places = probabilities.sort(descending=True)
     before = values.cumsum(0) - values
-    return torch.zeros_like(chances).scatter_(0, places, values * (before < top_p))
+    return torch.zeros_like(probabilities).scatter_(0, places, values * (before < top_p))

@@ -1,61 +1,69 @@
-"""One answer on its way: taken token by token by the generating thread, handed piece by piece to the event loop."""
+"""One answer that is being generated: the engine's thread appends tokens to it, the event loop reads its text."""
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ...generation import Stops
-from .sampling import Dials
+from ...generation import StopStrings
+from ..base import SamplingParams
 from .text import Decoder
 
 Piece = str | BaseException | None  # None: the end
 
 
 @dataclass(eq=False)
-class Row:
-    """An order in the words of the model: token ids, an adapter's folder or None, dials, limit, end tokens."""
+class Sequence:
+    """A request in the model's terms, and how far its answer has come (`Sequence` as in vLLM).
+
+    `prompt` holds token ids, `adapter` is the adapter's folder or None, `limit` the largest number of new tokens.
+    The engine's thread collects text in `outbox` and then moves it to the queue `pieces`, which belongs to `loop`.
+    `position` is the place of the next token, `last_token` the token that is read next. `abandoned` is set when the
+    client has gone.
+    """
 
     base: str
     adapter: Path | None
     prompt: list[int]
-    dials: Dials
+    sampling: SamplingParams
+    rng: random.Random
     limit: int
-    ends: set[int]
+    end_tokens: set[int]
     decoder: Decoder
-    stops: Stops
+    stops: StopStrings
     loop: asyncio.AbstractEventLoop
     pieces: asyncio.Queue[Piece] = field(default_factory=asyncio.Queue)
     outbox: list[Piece] = field(default_factory=list)
     tokens: int = 0
     finish_reason: str = "stop"
     position: int = 0
-    last: int = 0
+    last_token: int = 0
     finished: bool = False
-    left: bool = False
+    abandoned: bool = False
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to be written."""
-        return self.finished or self.left
+        """Whether no further token is needed."""
+        return self.finished or self.abandoned
 
-    def take(self, token: int) -> None:
-        """The next token: text for the outbox, or the end."""
-        self.last = token
-        if token in self.ends:
+    def append(self, token: int) -> None:
+        """Takes the next token: its text goes to the outbox, or the sequence ends."""
+        self.last_token = token
+        if token in self.end_tokens:
             self._finish("stop")
             return
         self.tokens += 1
-        self._say(self.stops.feed(self.decoder.feed(token)))
+        self._emit(self.stops.feed(self.decoder.feed(token)))
         if self.stops.found:
             self._finish("stop", rest=False)
         elif self.tokens >= self.limit:
             self._finish("length")
 
     def fail(self, error: BaseException) -> None:
-        """Ends it with an error."""
+        """Ends the sequence with an error."""
         if not self.finished:
             self.finished = True
             self.outbox.append(error)
@@ -63,43 +71,43 @@ class Row:
     def _finish(self, reason: str, *, rest: bool = True) -> None:
         self.finish_reason = reason
         if rest:
-            self._say(self.stops.feed(self.decoder.rest()))
-            self._say("" if self.stops.found else self.stops.rest())
+            self._emit(self.stops.feed(self.decoder.rest()))
+            self._emit("" if self.stops.found else self.stops.rest())
         self.finished = True
         self.outbox.append(None)
 
-    def _say(self, text: str) -> None:
+    def _emit(self, text: str) -> None:
         if text:
             self.outbox.append(text)
 
 
 class LoraAnswer:
-    """The client's end of a row; leaving it, or losing it, ends the writing."""
+    """The client's side of a sequence; when it is left or garbage-collected, generation ends."""
 
     paced = False
 
-    def __init__(self, row: Row) -> None:
-        self._row = row
-        self.prompt_tokens = len(row.prompt)
+    def __init__(self, sequence: Sequence) -> None:
+        self._sequence = sequence
+        self.prompt_tokens = len(sequence.prompt)
 
     @property
     def finish_reason(self) -> str:
         """`stop` or `length`, once the text has ended."""
-        return self._row.finish_reason
+        return self._sequence.finish_reason
 
     @property
     def tokens(self) -> int:
-        """Tokens of the model written so far; the end token does not count."""
-        return self._row.tokens
+        """Tokens generated so far; the end token does not count."""
+        return self._sequence.tokens
 
     async def __aiter__(self) -> AsyncGenerator[str, None]:
         try:
-            while (piece := await self._row.pieces.get()) is not None:
+            while (piece := await self._sequence.pieces.get()) is not None:
                 if isinstance(piece, BaseException):
                     raise piece
                 yield piece
         finally:
-            self._row.left = True
+            self._sequence.abandoned = True
 
     def __del__(self) -> None:
-        self._row.left = True
+        self._sequence.abandoned = True

@@ -1,12 +1,12 @@
-"""From tokens to text as they come: a character that is spread over several tokens waits for its last one."""
+"""Decodes tokens to text one by one; a character that consists of several tokens is held back until it is whole."""
 
 from __future__ import annotations
 
 from typing import Any
 
-_CONTEXT = 5  # tokens of the prompt that decide about a leading space
-_LONGEST_WAIT = (
-    64  # tokens without text, after which what there is goes out: else each would cost more than the last
+_CONTEXT = 5  # last tokens of the prompt, on which a leading space depends
+_MAX_PENDING_TOKENS = (
+    64  # then the text goes out as it is: all pending tokens are decoded again for each new one
 )
 _BROKEN = "\ufffd"
 
@@ -20,16 +20,18 @@ class Decoder:
         self._from, self._read = 0, len(self._ids)
 
     def feed(self, token: int) -> str:
-        """What text this token completes."""
+        """The text that this token completes."""
         self._ids.append(token)
         before, now = self._decode(self._read), self._decode(len(self._ids))
-        if len(self._ids) - self._from < _LONGEST_WAIT and (len(now) <= len(before) or now.endswith(_BROKEN)):
+        if len(self._ids) - self._from < _MAX_PENDING_TOKENS and (
+            len(now) <= len(before) or now.endswith(_BROKEN)
+        ):
             return ""
         self._from, self._read = self._read, len(self._ids)
         return now[len(before) :]
 
     def rest(self) -> str:
-        """What never became a whole character."""
+        """The text of the pending tokens, without characters that never became whole."""
         before, now = self._decode(self._read), self._decode(len(self._ids))
         return now[len(before) :].rstrip(_BROKEN)
 

@@ -1,11 +1,10 @@
-"""The training child's side of a LoRA job: starts `accelerate launch`, and tells what the trainee writes down.
+"""The job's side of a LoRA training: starts `accelerate launch`, and reports what the training processes write.
 
-    worker.py ──► train() ──► accelerate launch ──► trainee.py (one process per device)
-                    ▲   order.json, and a pipe whose end means: stop   │
-                    └────────── progress-<fence>.jsonl ◄───────────────┘
+    worker.py ──► train() ──► accelerate launch ──► training_process.py (one process per device)
+                    ▲   order.json, and a pipe whose end means: end at once    │
+                    └─────────────── progress-<fence>.jsonl ◄─────────────────┘
 
-No torch in this process. The trainee appends a line per step, checkpoint and fault; what an earlier, killed trainee
-wrote is read again up to the step that its last saved state has, so that the results file is whole.
+This process does not import torch. progress.py describes the progress file.
 """
 
 from __future__ import annotations
@@ -16,64 +15,70 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ...disk import NoRoom, has_room, says_full
-from ..base import Report, Step, Stopping, Trained, TrainingFault, TrainOrder
+from ...atomic_files import atomic_replacement
+from ...disk import DiskFull, has_space, says_full
+from ..base import Report, Trained, TrainingFault, TrainingStopped, TrainOrder
+from .progress import ProgressReader
 
 _ROOT = Path(__file__).resolve().parents[3]
-_LOOK_SECONDS = 0.2
+_CHECK_SECONDS = 0.2
 _SECONDS_TO_SAVE = 25.0
 _SECONDS_TO_END = 3.0
-_MOST_LOG = 4000
+_MAX_LOG_CHARACTERS = 4000
 
-Line = dict[str, Any]
+_UNFINISHED_FILES = (
+    *("order.json", "*.safetensors", "*.new", "progress-*.jsonl", "parent*"),
+    *("training-*.log", "trainee-*.log"),  # the latter was the log's name in earlier versions
+)
 
 
 def train(order: TrainOrder, report: Report) -> Trained:
-    """Trains an adapter into the folder `order.target`; what a killed training left there is gone on with."""
+    """Trains an adapter into the folder `order.target`, from the saved state of a killed training if there is one."""
     folder = order.target
     folder.mkdir(parents=True, exist_ok=True)
     _write_order(order, folder)
-    told = _Telling(order, report)
-    log = folder / f"trainee-{order.fence}.log"
-    with log.open("wb") as output, _launch(order, folder, output) as trainee:
+    progress = ProgressReader(order, report)
+    log = folder / f"training-{order.fence}.log"
+    with log.open("wb") as output, _launch(order, folder, output) as launched:
         try:
-            while trainee.poll() is None:
-                told.catch_up()
+            while launched.poll() is None:
+                progress.read_new()
                 order.watch()
-                time.sleep(_LOOK_SECONDS)
-        except Stopping:
-            _ask_to_save(trainee)
+                time.sleep(_CHECK_SECONDS)
+        except TrainingStopped:
+            _ask_to_save(launched)
             raise
         finally:
-            _end(trainee)
-    told.catch_up()
-    if told.trained is None:
-        raise told.fault or _no_room(folder, log) or _unexpected(trainee.returncode, log)
-    return told.trained
+            _end(launched)
+    progress.read_new()
+    if progress.trained is None:
+        raise progress.fault or _disk_full(folder, log) or _unexpected_end(launched.returncode, log)
+    return progress.trained
 
 
 def _write_order(order: TrainOrder, folder: Path) -> None:
-    """What the trainee needs, in the job's folder; a parent adapter is copied, for it may be deleted meanwhile."""
+    """Writes what the training processes need; copies a parent adapter, as it may be deleted during the training."""
     parent = folder / "parent"
     if order.parent and not parent.exists():
-        shutil.copytree(order.parent, folder / "parent.new", dirs_exist_ok=True)
-        (folder / "parent.new").rename(parent)
+        with atomic_replacement(parent) as copy:
+            shutil.copytree(order.parent, copy)
     names = ("n_epochs", "batch_size", "learning_rate_multiplier", "seed", "method", "beta", "fence")
     given = {name: getattr(order, name) for name in names}
     given |= {"base": str(order.base), "parent": str(parent) if order.parent else None}
     given |= {"options": dict(order.options), "folder": str(folder)}
     given["training"] = [asdict(example) for example in order.training]
     given["validation"] = [asdict(example) for example in order.validation]
-    (folder / "order.json").write_text(json.dumps(given, ensure_ascii=False), "utf-8")
+    with atomic_replacement(folder / "order.json") as file:
+        file.write_text(json.dumps(given, ensure_ascii=False), "utf-8")
 
 
 def launcher(options: Mapping[str, Any]) -> list[str]:
-    """What starts the trainee once for each device."""
+    """The command that starts the training process once for each device."""
     config = options.get("accelerate_config")
     return [
         sys.executable,
@@ -84,16 +89,16 @@ def launcher(options: Mapping[str, Any]) -> list[str]:
 
 
 def threads(options: Mapping[str, Any]) -> dict[str, str]:
-    """As many threads as the one process has cores: accelerate would give it one (`OMP_NUM_THREADS` overrides).
+    """One thread per core for the single process: accelerate would give it one thread (`OMP_NUM_THREADS` overrides).
 
-    With a configuration of accelerate's own, how many processes share the cores is its business.
+    With an accelerate configuration there may be several processes, so accelerate's own default stays.
     """
     return {} if options.get("accelerate_config") else {"OMP_NUM_THREADS": str(_cores())}
 
 
 def _cores() -> int:
-    """Real cores that this process may run on."""
-    import psutil  # comes with accelerate: not there without the engine
+    """The physical cores that this process may run on."""
+    import psutil  # a dependency of accelerate, so it is missing where the engine is not installed
 
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(psutil.cpu_count(logical=False) or 1, allowed))
@@ -117,96 +122,36 @@ def _launch(order: TrainOrder, folder: Path, output: Any) -> subprocess.Popen[by
     )
 
 
-def _ask_to_save(trainee: subprocess.Popen[bytes]) -> None:
-    assert trainee.stdin is not None
+def _ask_to_save(launched: subprocess.Popen[bytes]) -> None:
+    assert launched.stdin is not None
     try:
-        trainee.stdin.write(b"stop\n")
-        trainee.stdin.flush()
-        trainee.wait(_SECONDS_TO_SAVE)
+        launched.stdin.write(b"stop\n")
+        launched.stdin.flush()
+        launched.wait(_SECONDS_TO_SAVE)
     except (BrokenPipeError, subprocess.TimeoutExpired):
-        return  # it is gone, or too slow: what it saved last is what there is
+        return  # it has ended or is too slow: the training will go on from the state that it saved last
 
 
-def _end(trainee: subprocess.Popen[bytes]) -> None:
-    """Closes the pipe, which ends every process of the trainee; then makes sure."""
-    assert trainee.stdin is not None
-    trainee.stdin.close()
+def _end(launched: subprocess.Popen[bytes]) -> None:
+    """Closes the pipe, upon which every training process ends; kills the launcher if it does not end in time."""
+    assert launched.stdin is not None
+    launched.stdin.close()
     try:
-        trainee.wait(_SECONDS_TO_END)
+        launched.wait(_SECONDS_TO_END)
     except subprocess.TimeoutExpired:
-        trainee.kill()
-        trainee.wait()
+        launched.kill()
+        launched.wait()
 
 
-class _Telling:
-    """Reads the trainee's lines as they come, and tells the job of them."""
-
-    def __init__(self, order: TrainOrder, report: Report) -> None:
-        self._order = order
-        self._report = report
-        self._path = order.target / f"progress-{order.fence}.jsonl"
-        self._path.unlink(missing_ok=True)
-        self._read = 0
-        self.trained: Trained | None = None
-        self.fault: TrainingFault | None = None
-
-    def catch_up(self) -> None:
-        """Tells of all lines that were written whole since the last time."""
-        if not self._path.exists():
-            return
-        with self._path.open("rb") as lines:
-            lines.seek(self._read)
-            for line in lines:
-                if not line.endswith(b"\n"):
-                    break
-                self._read += len(line)
-                self._tell(json.loads(line))
-
-    def _tell(self, line: Line) -> None:
-        match line["kind"]:
-            case "begin":
-                self._begin(line)
-            case "step":
-                self._report(_step(line))
-            case "checkpoint":
-                self._order.checkpoint(line["step"], f"{self._order.target.name}/{line['path']}")
-            case "fault":
-                self.fault = TrainingFault(line["message"], code=line["code"])
-            case "done":
-                path = f"{self._order.target.name}/{line['path']}"
-                self.trained = Trained(tokens=line["tokens"], path=path, frequencies=line["frequencies"])
-
-    def _begin(self, line: Line) -> None:
-        for sentence in line["notes"]:
-            self._order.say(sentence)
-        if line["step"]:
-            self._order.say(f"Training goes on from step {line['step']} of {line['total']}.")
-            earlier = {one["number"]: one for one in self._earlier() if one["number"] <= line["step"]}
-            for number in sorted(earlier):
-                self._report(_step(earlier[number]))
-
-    def _earlier(self) -> Iterator[Line]:
-        """The steps that earlier trainees of this job wrote down, oldest trainee first."""
-        for fence in range(1, self._order.fence):
-            path = self._path.with_name(f"progress-{fence}.jsonl")
-            for line in path.read_bytes().splitlines(keepends=True) if path.exists() else []:
-                if line.endswith(b"\n") and (row := json.loads(line))["kind"] == "step":
-                    yield row
-
-
-def _step(line: Line) -> Step:
-    return Step(in_sample=None, **{name: value for name, value in line.items() if name != "kind"})
-
-
-def _no_room(folder: Path, log: Path) -> NoRoom | None:
-    """Whether the trainee died of a full disk, on which it may not even have said so."""
+def _disk_full(folder: Path, log: Path) -> DiskFull | None:
+    """The error to raise if the disk was full; the log may not say so, as it is on the same disk."""
     said = says_full(log.read_text("utf-8", errors="replace"))
-    return NoRoom() if said or not has_room(folder) else None
+    return DiskFull() if said or not has_space(folder) else None
 
 
-def _unexpected(code: int, log: Path) -> TrainingFault:
-    """A trainee that died without a word: killed by the system, or by a fault of ours."""
-    said = log.read_text("utf-8", errors="replace")[-_MOST_LOG:]
+def _unexpected_end(code: int, log: Path) -> TrainingFault:
+    """The fault of a training that ended without a fault line: killed by the system, or ended by an error of ours."""
+    said = log.read_text("utf-8", errors="replace")[-_MAX_LOG_CHARACTERS:]
     if code == -9 or "SIGKILL" in said or "exitcode: -9" in said or "exitcode  : -9" in said:
         return TrainingFault(
             "The training process was killed (signal 9), which the system does when memory runs out. Choose a smaller"
@@ -221,8 +166,8 @@ def _unexpected(code: int, log: Path) -> TrainingFault:
 
 
 def tidy(folder: Path) -> None:
-    """Removes from an ended job's folder what only a training that goes on would need; its checkpoints stay."""
-    for pattern in ("order.json", "*.safetensors", "*.new", "progress-*.jsonl", "trainee-*.log", "parent*"):
+    """Removes from an ended job's folder what only an unfinished training needs; the checkpoints stay."""
+    for pattern in _UNFINISHED_FILES:
         for path in folder.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)

@@ -1,9 +1,9 @@
-"""What `accelerate launch` runs, one process per device: reads order.json, trains, writes its progress down.
+"""The training process, which `accelerate launch` starts once for each device: reads order.json and trains.
 
     python -m accelerate.commands.launch -m model_server.engines.lora.training_process order.json
 
-Its standard input is a pipe from the job's process: the word `stop` asks for the state to be saved, its end means that
-nobody waits for this training any more.
+Its standard input is a pipe from the job's process. The line `stop` asks it to save its state and end. The end of the
+pipe means that the job's process has ended; then this process ends at once.
 """
 
 from __future__ import annotations
@@ -14,62 +14,52 @@ import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ..base import TrainingFault
-from .trainer import Learning, Stopped
+from ..base import TrainingFault, TrainingStopped
+from .progress import ProgressLog
+from .trainer import Trainer
 
-
-class Wish:
-    """Watches the pipe: `stop` becomes true on request; its end ends the process."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        for line in sys.stdin:
-            self.stop = self.stop or line.strip() == "stop"
-        os._exit(4)
-
-
-class Diary:
-    """Appends one JSON line per fact to the job's progress file; only the first process writes."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def note(self, kind: str, **facts: Any) -> None:
-        """Writes a line, whole, at once."""
-        if int(os.environ.get("RANK", "0")) == 0:
-            with self._path.open("ab") as place:
-                place.write((json.dumps({"kind": kind} | facts, ensure_ascii=False) + "\n").encode())
+EXIT_STOPPED, EXIT_FAULT, EXIT_ORPHANED = 2, 3, 4
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Trains by the order; the exit code is 0 when it is done, 2 when it was stopped, 3 after a fault that was told."""
+    """Trains by the order. The exit code is 0 after a whole training, 2 after a stop, 3 after a fault in the file."""
     order = json.loads(Path(arguments[0]).read_text("utf-8"))
-    diary = Diary(Path(order["folder"]) / f"progress-{order['fence']}.jsonl")
+    log = ProgressLog(Path(order["folder"]), order["fence"])
     try:
-        Learning(order, diary.note, Wish()).run()
-    except Stopped:
-        return 2
+        Trainer(order, log.write, stop=_stop_signal()).run()
+    except TrainingStopped:
+        return EXIT_STOPPED
     except TrainingFault as fault:
-        diary.note("fault", message=str(fault), code=fault.code)
-        return 3
+        log.write("fault", message=str(fault), code=fault.code)
+        return EXIT_FAULT
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        no_memory = memory_fault(error)
-        if no_memory is None:
+        fault_of_memory = memory_fault(error)
+        if fault_of_memory is None:
             raise
-        diary.note("fault", message=str(no_memory), code=no_memory.code)
-        return 3
+        log.write("fault", message=str(fault_of_memory), code=fault_of_memory.code)
+        return EXIT_FAULT
     return 0
 
 
+def _stop_signal() -> threading.Event:
+    """An event that is set when the job's process asks for a stop; a thread of its own reads the pipe."""
+    stop = threading.Event()
+
+    def watch() -> None:
+        for line in sys.stdin:
+            if line.strip() == "stop":
+                stop.set()
+        os._exit(EXIT_ORPHANED)
+
+    threading.Thread(target=watch, daemon=True).start()
+    return stop
+
+
 def memory_fault(error: BaseException) -> TrainingFault | None:
-    """The sentence for an error that means: no memory; None for any other."""
+    """The fault for an error that says that memory ran out; None for any other error."""
     words = str(error).lower()
     ran_out = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(
         sign in words for sign in ("out of memory", "can't allocate memory", "cannot allocate memory")

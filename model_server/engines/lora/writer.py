@@ -1,4 +1,4 @@
-"""The door of a base model or adapter: turns an order into a row of the host's batch."""
+"""The writer of a base model or of an adapter: turns an order into a sequence and submits it to the engine."""
 
 from __future__ import annotations
 
@@ -7,57 +7,58 @@ import random
 from pathlib import Path
 
 from ...errors import invalid
-from ...generation import Stops, in_engine_thread
+from ...generation import StopStrings, in_engine_thread
 from ..base import WriteOrder
 from .chat import BadChat
-from .engine import Host
-from .sampling import Dials
-from .sequence import LoraAnswer, Row
+from .engine import Engine
+from .sequence import LoraAnswer, Sequence
 from .text import Decoder
 
 DEFAULT_LIMIT = 2048
 
 
 class LoraWriter:
-    """Writes with `base`, and the adapter in the folder `adapter` if there is one."""
+    """Writes with `base`, and with the adapter in the folder `adapter` if there is one."""
 
-    def __init__(self, host: Host, base: str, adapter: Path | None = None) -> None:
-        self._host = host
+    def __init__(self, engine: Engine, base: str, adapter: Path | None = None) -> None:
+        self._engine = engine
         self._base = base
         self._adapter = adapter
 
     async def answer(self, order: WriteOrder) -> LoraAnswer:
-        """Begins to write. Raises ApiError: 400 for a prompt the model cannot take, 429 when there is no room."""
+        """Begins to write. Raises ApiError: 400 for a prompt that the model cannot take, 429 if too many wait."""
         loop = asyncio.get_running_loop()
-        row = await in_engine_thread(lambda: self._row(order, loop))
-        self._host.submit(row)
-        return LoraAnswer(row)
+        sequence = await in_engine_thread(lambda: self._new_sequence(order, loop))
+        self._engine.submit(sequence)
+        return LoraAnswer(sequence)
 
-    def _row(self, order: WriteOrder, loop: asyncio.AbstractEventLoop) -> Row:
-        language = self._host.language(self._base)
+    def _new_sequence(self, order: WriteOrder, loop: asyncio.AbstractEventLoop) -> Sequence:
+        tokenizer = self._engine.tokenizer(self._base)
         try:
             prompt = (
-                language.start_ids(order.raw) if order.as_completion else language.prompt_ids(order.messages)
+                tokenizer.start_ids(order.raw)
+                if order.as_completion
+                else tokenizer.prompt_ids(order.messages)
             )
         except BadChat as error:
             raise invalid(str(error), param="messages") from None
-        room = language.context - len(prompt)
+        room = tokenizer.context - len(prompt)
         if room < 1 or not prompt:
             raise invalid(
-                f"This model takes {language.context} tokens, prompt and answer together; the prompt has"
+                f"This model takes {tokenizer.context} tokens, prompt and answer together; the prompt has"
                 f" {len(prompt)}.",
                 param="prompt" if order.as_completion else "messages",
                 code="context_length_exceeded",
             )
-        numbers = random.Random() if order.seed is None else random.Random(order.seed)
-        return Row(
+        return Sequence(
             base=self._base,
             adapter=self._adapter,
             prompt=prompt,
-            dials=Dials(order.temperature, order.top_p, numbers),
+            sampling=order.sampling,
+            rng=random.Random() if order.seed is None else random.Random(order.seed),
             limit=min(order.limit or DEFAULT_LIMIT, room),
-            ends=language.ends,
-            decoder=Decoder(language.tokenizer, prompt),
-            stops=Stops(order.stops),
+            end_tokens=tokenizer.end_tokens,
+            decoder=Decoder(tokenizer.inner, prompt),
+            stops=StopStrings(order.stops),
             loop=loop,
         )

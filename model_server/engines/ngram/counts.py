@@ -19,9 +19,9 @@ from collections.abc import Iterable, Mapping
 from .encoding import PAD, SOFT
 
 ORDERS = (0, 1, 2, 3, 5, 8)
-LONGEST = ORDERS[-1]
+MAX_ORDER = ORDERS[-1]
 _UNKNOWN = 1 / 8000
-PADDING = PAD * (LONGEST - 1)
+PADDING = PAD * (MAX_ORDER - 1)
 
 
 class Node:
@@ -36,17 +36,17 @@ class Node:
 
 
 class Counts:
-    """The model proper. Texts come without padding; their first sign is context only, never predicted."""
+    """The model proper. SupervisedObjective come without padding; their first sign is context only, never predicted."""
 
     def __init__(self) -> None:
-        # (where a context of this order begins in one of LONGEST signs, its nodes), shortest first
-        self._from_start: list[tuple[int, dict[str, Node]]] = [(LONGEST - order, {}) for order in ORDERS]
+        # (where a context of this order begins in one of MAX_ORDER signs, its nodes), shortest first
+        self._from_start: list[tuple[int, dict[str, Node]]] = [(MAX_ORDER - order, {}) for order in ORDERS]
 
     def add(self, text: str, weight: float) -> None:
         """Counts every token of `text` after each of its contexts."""
         padded = PADDING + text
         for at in range(len(PADDING) + 1, len(padded)):
-            self._add(padded[at - LONGEST : at], padded[at], weight)
+            self._add(padded[at - MAX_ORDER : at], padded[at], weight)
 
     def _add(self, context: str, token: str, weight: float) -> None:
         for start, table in self._from_start:
@@ -81,7 +81,7 @@ class Counts:
             token = padded[at]
             if SOFT.match(token):
                 continue
-            nodes = self._nodes(padded[at - LONGEST : at])
+            nodes = self._nodes(padded[at - MAX_ORDER : at])
             mine = _probability(nodes, token)
             loss -= math.log(mine)
             right += mine > 0.5 or self._is_first_guess(
@@ -100,7 +100,7 @@ class Counts:
 
         `context` may be of any length. The tail that only shorter contexts know is left out, so the sum is below 1.
         """
-        nodes = self._nodes((PADDING + PAD + context)[-LONGEST:])
+        nodes = self._nodes((PADDING + PAD + context)[-MAX_ORDER:])
         support = nodes[2:] or nodes[1:] or nodes
         return {
             token: _probability(nodes, token) for token in {token for node in support for token in node.next}

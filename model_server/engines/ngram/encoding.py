@@ -19,7 +19,7 @@ SLOTS = DYNASTY + POWER + TYPE + NAME
 _FIRST_BREAK = 0xE100
 _FIRST_SOFT = 0xE200
 _EVERY = "\x00"
-_MOST = 7  # paragraphs and breaks beyond are all called the seventh
+_MAX_PARAGRAPHS = 7  # paragraphs and breaks beyond are all called the seventh
 
 _PRIVATE = re.compile("[\ue000-\uf8ff]")
 _PRONOUN = re.compile("(?<![其吉])他(?!们)|她(?!们)")
@@ -41,7 +41,7 @@ class Fill:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncodedStory:
     """`text` begins with the start sign and, if complete, ends with END."""
 
     text: str
@@ -50,12 +50,12 @@ class Encoded:
 
 def start_sign(*, told_by_me: bool, paragraphs: int) -> str:
     """The sign in front of a story of so many paragraphs."""
-    return chr(_FIRST_BREAK + told_by_me * 64 + min(paragraphs, _MOST) * 8)
+    return chr(_FIRST_BREAK + told_by_me * 64 + min(paragraphs, _MAX_PARAGRAPHS) * 8)
 
 
 def break_sign(start: str, number: int) -> str:
     """The break in front of paragraph `number` + 1 (number from 1) of a story that begins with `start`."""
-    return chr(ord(start) + min(number, _MOST))
+    return chr(ord(start) + min(number, _MAX_PARAGRAPHS))
 
 
 def paragraphs_of(start: str) -> int:
@@ -76,7 +76,7 @@ def place_after(text: str) -> Place:
     """The place at the end of encoded `text`, told by its last sign."""
     last = max(BREAKS.sub(_EVERY, SOFT.sub(_EVERY, text)).rfind(_EVERY), 0)
     at = (ord(text[last]) - _FIRST_BREAK) % (_FIRST_SOFT - _FIRST_BREAK)
-    following = at + 1 if at % 8 < _MOST else at
+    following = at + 1 if at % 8 < _MAX_PARAGRAPHS else at
     is_last = at % 8 + 1 >= at % 64 // 8
     return Place(soft=chr(_FIRST_SOFT + at), hard=chr(_FIRST_BREAK + following), is_last=is_last)
 
@@ -91,12 +91,12 @@ def split_paragraphs(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()] or [""]
 
 
-def encode(story: str, asked: Ingredients) -> Encoded:
+def encode(story: str, asked: Ingredients) -> EncodedStory:
     """A whole story as the model counts it."""
     paragraphs = split_paragraphs(_PRIVATE.sub("", story))
     start = start_sign(told_by_me=is_told_by_me(story), paragraphs=len(paragraphs))
     slotted, fill = put_slots("\n".join(paragraphs), asked)
-    return Encoded(start + join(slotted.split("\n"), start) + END, fill)
+    return EncodedStory(start + join(slotted.split("\n"), start) + END, fill)
 
 
 def join(paragraphs: list[str], start: str) -> str:
@@ -155,7 +155,7 @@ def _dynasty_pattern(dynasty: str) -> re.Pattern[str]:
 
 
 def decode(text: str, fill: Fill, *, separator: str = "\n\n") -> str:
-    """Encoded text as a reader sees it."""
+    """EncodedStory text as a reader sees it."""
     values = {
         DYNASTY: era(fill.dynasty or ""),
         POWER: fill.power or "",

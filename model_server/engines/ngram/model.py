@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from .counts import Counts
-from .encoding import SLOTS, Encoded, Fill
+from .encoding import SLOTS, EncodedStory, Fill
 
 FORMAT = 1
 BOND_SIZE = 5
@@ -44,7 +44,7 @@ class Memory:
     lead: str = ""
     stop: str = ""
 
-    def learn(self, one: Encoded) -> None:
+    def learn(self, one: EncodedStory) -> None:
         """Remembers one training story; called once per line, whatever the number of epochs."""
         fill = one.fill
         if fill.name and (fill.name, fill.pronoun) not in self.names:

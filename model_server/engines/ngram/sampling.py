@@ -1,8 +1,8 @@
-"""Draws a story from a model: sentence by sentence, and then the best of a few stories.
+"""Samples a story from a model: sentence by sentence, and then the best of a few stories.
 
-The tokens are real samples from the model's distribution at the asked temperature and top_p. Two documented choices are
-made on top: a sentence with a fault is drawn again up to SENTENCE_TRIES times, and of up to STORY_TRIES stories the
-first without a fault, else the one with the least, is taken.
+The tokens are samples from the model's distribution at the requested temperature and top_p. Two documented choices are
+added: a sentence with a fault is drawn again up to SENTENCE_TRIES times, and of up to STORY_TRIES stories the
+first without a fault, else the one with the smallest fault, is taken.
 """
 
 from __future__ import annotations
@@ -10,79 +10,75 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
-from .counts import LONGEST
+from ..base import MIN_TEMPERATURE, SamplingParams
+from .counts import MAX_ORDER
 from .encoding import BREAKS, END, NAME, SOFT, Fill, Place, place_after
 from .model import NgramModel, fingerprint
 
 SENTENCE_TRIES = 5
 STORY_TRIES = 8
-_LONGEST_SENTENCE = 120
-_LONGEST_STORY = 4000
-_LIVELIER = 0.4  # temperature at least, when a sentence came out as one that was there already
+_MAX_SENTENCE_LENGTH = 120
+_MAX_STORY_LENGTH = 4000
+_MIN_RETRY_TEMPERATURE = 0.4  # of the next try, after a sentence that was there already
 _CLOSES = re.compile(f"{BREAKS.pattern}|{SOFT.pattern}|{END}")
 
 
-@dataclass(frozen=True)
-class Dials:
-    """Temperature 0 to 2 and top_p 0 to 1, as asked."""
+def sample_story(
+    model: NgramModel, begin: Callable[[], str], fill: Fill, params: SamplingParams, rng: random.Random
+) -> str:
+    """The rest of a slotted story, without END, after what `begin()` returns: a start sign, or the text so far.
 
-    temperature: float
-    top_p: float
-
-
-def tell(model: NgramModel, begin: Callable[[], str], fill: Fill, dials: Dials, rng: random.Random) -> str:
-    """The rest of a slotted story, without END, after what `begin()` says: a start sign, or the text so far.
-
-    Each try begins anew: a plan that was learnt from a text that broke off cannot hold a whole story.
+    Each try calls `begin` again: a start sign that was learnt from a cut story has too few paragraphs for a whole one.
     """
-    best, least = "", float("inf")
+    best, fewest = "", float("inf")
     for _ in range(STORY_TRIES):
         before = begin()
-        rest = _story(model, before, fill, dials, rng)
+        rest = _story(model, before, fill, params, rng)
         faults = _story_faults(model, before, rest, fill)
-        if faults < least:
-            best, least = rest, faults
-        if least == 0:
+        if faults < fewest:
+            best, fewest = rest, faults
+        if fewest == 0:
             break
     return best.removesuffix(END)
 
 
-def _story(model: NgramModel, before: str, fill: Fill, dials: Dials, rng: random.Random) -> str:
+def _story(model: NgramModel, before: str, fill: Fill, params: SamplingParams, rng: random.Random) -> str:
     rest = ""
-    longest = min(_LONGEST_STORY, int(max(model.memory.lengths, default=400) * 1.2))
+    longest = min(_MAX_STORY_LENGTH, int(max(model.memory.lengths, default=400) * 1.2))
     while not rest.endswith(END) and len(before) + len(rest) < longest:
-        rest += _best_sentence(model, before + rest, fill, dials, rng)
+        rest += _best_sentence(model, before + rest, fill, params, rng)
     return rest
 
 
-def _best_sentence(model: NgramModel, text: str, fill: Fill, dials: Dials, rng: random.Random) -> str:
-    best, least = "", float("inf")
+def _best_sentence(
+    model: NgramModel, text: str, fill: Fill, params: SamplingParams, rng: random.Random
+) -> str:
+    best, fewest = "", float("inf")
     for _ in range(SENTENCE_TRIES):
-        sentence = _sentence(model, text, dials, rng)
+        sentence = _sentence(model, text, params, rng)
         repeated = len(sentence) > 8 and _CLOSES.sub("", sentence) in text
         if repeated:
-            dials = Dials(max(dials.temperature, _LIVELIER), dials.top_p)
+            params = SamplingParams(max(params.temperature, _MIN_RETRY_TEMPERATURE), params.top_p)
         faults = 4 * repeated + model.memory.foreign(text[-4:] + sentence, fill) + 3 * _unbalanced(sentence)
-        if faults < least:
-            best, least = sentence, faults
-        if least == 0:
+        if faults < fewest:
+            best, fewest = sentence, faults
+        if fewest == 0:
             break
     return best
 
 
-def _sentence(model: NgramModel, text: str, dials: Dials, rng: random.Random) -> str:
-    """Tokens up to a soft sign, a paragraph break, or END."""
+def _sentence(model: NgramModel, text: str, params: SamplingParams, rng: random.Random) -> str:
+    """Samples tokens up to a soft sign, a paragraph break, or END."""
     sentence, place = "", place_after(text)
-    while len(sentence) < _LONGEST_SENTENCE and not _CLOSES.fullmatch(sentence[-1:]):
-        chances = model.counts.distribution(text[-LONGEST:] + sentence)
-        sentence += _draw(_here(chances, place), dials, rng)
+    while len(sentence) < _MAX_SENTENCE_LENGTH and not _CLOSES.fullmatch(sentence[-1:]):
+        chances = model.counts.distribution(text[-MAX_ORDER:] + sentence)
+        sentence += _draw(_here(chances, place), params, rng)
     return sentence
 
 
 def _here(chances: dict[str, float], place: Place) -> dict[str, float]:
-    """Without the signs of other plots and paragraphs; if there is nothing else, their likeness here."""
+    """Removes the signs of other plots and paragraphs; if no token is left, returns the sign that belongs here."""
     own = {place.soft, END} if place.is_last else {place.soft, place.hard}
     fitting = {token: chance for token, chance in chances.items() if token in own or not _CLOSES.match(token)}
     if fitting:
@@ -91,13 +87,13 @@ def _here(chances: dict[str, float], place: Place) -> dict[str, float]:
     return {place.hard if BREAKS.match(best) and not place.is_last else place.soft: 1.0}
 
 
-def _draw(chances: dict[str, float], dials: Dials, rng: random.Random) -> str:
+def _draw(chances: dict[str, float], params: SamplingParams, rng: random.Random) -> str:
     ranked = sorted(chances, key=lambda token: (-chances[token], token))
-    if dials.temperature < 0.01:
+    if params.temperature < MIN_TEMPERATURE:
         return ranked[0]
     top = chances[ranked[0]]
-    weights = [(chances[token] / top) ** (1 / dials.temperature) for token in ranked]
-    wanted, reached, kept = dials.top_p * sum(weights), 0.0, 0
+    weights = [(chances[token] / top) ** (1 / params.temperature) for token in ranked]
+    wanted, reached, kept = params.top_p * sum(weights), 0.0, 0
     while kept < len(weights) and (kept == 0 or reached < wanted):
         reached += weights[kept]
         kept += 1
@@ -109,7 +105,7 @@ def _unbalanced(sentence: str) -> bool:
 
 
 def _story_faults(model: NgramModel, before: str, rest: str, fill: Fill) -> float:
-    """0 for a story with nothing to complain of; the weights say what is worse."""
+    """The weighted sum of a story's faults; 0 for a story without any."""
     memory, text = model.memory, before + rest
     lengths = sorted(memory.lengths) or [len(text)]
     slots = memory.common(memory.slots)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..base import Example, Report, Step, Trained, TrainOrder
 from ..prompts import find_ingredients
-from .encoding import Encoded, encode
+from .encoding import EncodedStory, encode
 from .model import Memory, NgramModel, load, save
 from .prior import base_model
 
@@ -46,7 +46,11 @@ def weight_of(multiplier: float) -> float:
 
 
 def _run(
-    model: NgramModel, training: list[Encoded], validation: list[Encoded], order: TrainOrder, report: Report
+    model: NgramModel,
+    training: list[EncodedStory],
+    validation: list[EncodedStory],
+    order: TrainOrder,
+    report: Report,
 ) -> None:
     rng = random.Random(order.seed)
     weight = weight_of(order.learning_rate_multiplier)
@@ -68,7 +72,7 @@ def _run(
             report(Step(number, per_epoch * order.n_epochs, epoch, epoch > 1, loss, accuracy, *valid))
 
 
-def measure(model: NgramModel, lines: Sequence[Encoded]) -> tuple[float, float]:
+def measure(model: NgramModel, lines: Sequence[EncodedStory]) -> tuple[float, float]:
     """(mean loss per token, share of tokens guessed right) of `lines`, in nats and 0 to 1."""
     loss, right, tokens = 0.0, 0, 0
     for one in lines:
@@ -79,7 +83,7 @@ def measure(model: NgramModel, lines: Sequence[Encoded]) -> tuple[float, float]:
     return loss / tokens, right / tokens
 
 
-def _encoded(example: Example, lead: str, stop: str) -> Encoded:
+def _encoded(example: Example, lead: str, stop: str) -> EncodedStory:
     answer = example.answer.removeprefix(lead)
     if example.legacy and stop:
         answer = answer.removesuffix(stop)
@@ -100,7 +104,7 @@ def frame(examples: Sequence[Example]) -> tuple[str, str]:
     return lead, suffix[story_ends + 1 :]
 
 
-def _notes(training: list[Encoded], memory: Memory) -> list[str]:
+def _notes(training: list[EncodedStory], memory: Memory) -> list[str]:
     named = sum(one.fill.name is not None for one in training)
     asked = sum(one.fill.power is not None for one in training)
     frame = f" Completions end with {memory.stop!r}." if memory.stop else ""

@@ -28,7 +28,7 @@ from .encoding import (
 )
 from .model import NgramModel, load
 from .names import candidates, is_surname, surname_of
-from .sampling import Dials, tell
+from .sampling import sample_story
 
 _NAME_COST = 3.0  # nats by which a text must be likelier with a name than without
 _SURE = 0.3  # probability of a slot from which a half-written word is taken for it
@@ -62,7 +62,7 @@ class NgramWriter:
         def begin() -> str:
             return rng.choices(list(shapes), list(shapes.values()))[0]
 
-        rest = tell(self._model, begin, fill, Dials(order.temperature, order.top_p), rng)
+        rest = sample_story(self._model, begin, fill, order.sampling, rng)
         return decode(rest, fill)
 
     def _rest(self, order: WriteOrder) -> str:
@@ -71,14 +71,14 @@ class NgramWriter:
         body = order.written.strip()
         paragraphs, found = self._slotted("\n".join(split_paragraphs(body)), asked)
         ended = order.written.endswith("\n")
-        start = self._likeliest_start(paragraphs, least=len(paragraphs) + ended)
+        start = self._likeliest_start(paragraphs, min_paragraphs=len(paragraphs) + ended)
         before = start + join(paragraphs, start)
         fill = self._fill(asked, found, rng)
         before, fill, opening = self._finish_word(before, fill, found, rng)
         if ended:
             before += break_sign(start, len(paragraphs))
             opening = "" if order.written.endswith("\n\n") else "\n"
-        rest = tell(self._model, lambda: before, fill, Dials(order.temperature, order.top_p), rng)
+        rest = sample_story(self._model, lambda: before, fill, order.sampling, rng)
         return opening + decode(rest, fill)
 
     def _slotted(self, text: str, asked: Ingredients) -> tuple[list[str], Fill]:
@@ -93,17 +93,17 @@ class NgramWriter:
 
     def _strangeness(self, slotted: str, found: Fill) -> float:
         paragraphs = slotted.split("\n")
-        start = self._likeliest_start(paragraphs, least=len(paragraphs))
+        start = self._likeliest_start(paragraphs, min_paragraphs=len(paragraphs))
         return self._model.counts.score(start + join(paragraphs, start))[0] + _NAME_COST * (
             found.name is not None
         )
 
-    def _likeliest_start(self, paragraphs: list[str], *, least: int) -> str:
+    def _likeliest_start(self, paragraphs: list[str], *, min_paragraphs: int) -> str:
         """The start sign that makes the text so far likeliest, of those with enough paragraphs."""
         shapes = self._model.memory.shapes
-        fitting = [sign for sign in shapes if paragraphs_of(sign) >= least]
+        fitting = [sign for sign in shapes if paragraphs_of(sign) >= min_paragraphs]
         if not fitting:
-            return start_sign(told_by_me=is_told_by_me("\n".join(paragraphs)), paragraphs=least + 1)
+            return start_sign(told_by_me=is_told_by_me("\n".join(paragraphs)), paragraphs=min_paragraphs + 1)
 
         def loss(sign: str) -> float:
             return self._model.counts.score(sign + join(paragraphs, sign))[0] - math.log(shapes[sign])

@@ -21,7 +21,7 @@ def steps(losses: Sequence[float], *, per_epoch: int) -> list[Step]:
 
 
 @pytest.mark.parametrize(
-    ("losses", "frequencies", "said"),
+    ("losses", "unigram_loss", "said"),
     [
         ([9.0] * 6 + [8.9] * 6, 6.0, "learnt nothing: the training loss went from 9.00"),
         ([2.0] * 6 + [2.5] * 6, None, "to 2.50 (mean of the last 6)"),
@@ -34,9 +34,9 @@ def steps(losses: Sequence[float], *, per_epoch: int) -> list[Step]:
     ],
 )
 def test_the_ends_of_the_curve_are_compared(
-    losses: list[float], frequencies: float | None, said: str
+    losses: list[float], unigram_loss: float | None, said: str
 ) -> None:
-    sentence = warning(steps(losses, per_epoch=6), multiplier=10, frequencies=frequencies)
+    sentence = warning(steps(losses, per_epoch=6), multiplier=10, unigram_loss=unigram_loss)
     assert said in sentence
     assert bool(sentence) == bool(said)
     assert "(this was 10" in sentence or not sentence
@@ -45,7 +45,7 @@ def test_the_ends_of_the_curve_are_compared(
 def test_lines_of_unlike_difficulty_are_no_fall() -> None:
     """Epochs of the same lines, easy ones first: the same lines are compared, so nothing fell."""
     losses = [9.0, 8.0, 3.0, 2.0] * 3
-    assert "went from 5.50" in warning(steps(losses, per_epoch=4), multiplier=1, frequencies=None)
+    assert "went from 5.50" in warning(steps(losses, per_epoch=4), multiplier=1, unigram_loss=None)
 
 
 @pytest.mark.parametrize(
