@@ -5,7 +5,7 @@
     ├── not_found()  404     no such file, job or model
     └── too_large()  413     body or file over the limit
 
-Routes raise them; the handlers at the end turn them, and everything unforeseen, into
+Routes raise them; the handlers at the end turn them, and every other exception, into
 `{"error": {"message", "type", "param", "code"}}`.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -52,17 +53,18 @@ class ApiError(Exception):
 
 def invalid(message: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """400: the request itself is wrong."""
-    return ApiError(400, message, param=param, code=code)
+    return ApiError(HTTPStatus.BAD_REQUEST, message, param=param, code=code)
 
 
 def not_found(what: str, name: str, *, param: str | None = None, code: str | None = None) -> ApiError:
     """404: `what` is the kind of thing, `name` the id that was asked for."""
-    return ApiError(404, f"No such {what}: {name[:200]!r}.", param=param, code=code)
+    return ApiError(HTTPStatus.NOT_FOUND, f"No such {what}: {name[:200]!r}.", param=param, code=code)
 
 
 def too_large(what: str, limit: int) -> ApiError:
     """413: `limit` in bytes."""
-    return ApiError(413, f"The {what} is larger than the limit of {limit:,} bytes.", code="too_large")
+    message = f"The {what} is larger than the limit of {limit:,} bytes."
+    return ApiError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, message, code="too_large")
 
 
 async def on_api_error(request: Request, error: Exception) -> Response:
@@ -74,9 +76,9 @@ async def on_api_error(request: Request, error: Exception) -> Response:
 async def on_http_exception(request: Request, error: Exception) -> Response:
     """Answers Starlette's own refusals: unknown URL, wrong method, broken multipart."""
     assert isinstance(error, HTTPException)
-    if error.status_code == 404:
+    if error.status_code == HTTPStatus.NOT_FOUND:
         message, code = f"Unknown request URL: {request.method} {request.url.path[:200]}.", "unknown_url"
-    elif error.status_code == 405:
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message, code = f"{request.url.path[:200]} does not accept {request.method}.", "method_not_supported"
     else:
         message, code = error.detail, None
@@ -84,11 +86,12 @@ async def on_http_exception(request: Request, error: Exception) -> Response:
 
 
 async def on_crash(request: Request, error: Exception) -> Response:
-    """Answers what nobody foresaw; the traceback goes to the log, never to the client."""
+    """Answers any other exception; the traceback goes to the log, never to the client."""
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
     if is_full(error):
         message = "The server's disk is full: nothing was kept. Try again when there is room."
-        return ApiError(507, message, kind="server_error", code="disk_full").response()
-    return ApiError(
-        500, "The server had an error while processing your request.", kind="server_error"
-    ).response()
+        status, code = HTTPStatus.INSUFFICIENT_STORAGE, "disk_full"
+    else:
+        message = "The server had an error while processing your request."
+        status, code = HTTPStatus.INTERNAL_SERVER_ERROR, None
+    return ApiError(status, message, kind="server_error", code=code).response()

@@ -1,4 +1,4 @@
-"""Who may call and how often: the bearer key and the requests per minute, as one ASGI middleware in front of /v1."""
+"""The limits on callers: the bearer key and the requests per minute, as one ASGI middleware in front of /v1."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hmac
 import math
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -31,7 +32,7 @@ class TokenBucket:
         self._at = now
 
     def take(self) -> float:
-        """Takes one request; 0 if it was there, else the seconds until one will be."""
+        """Takes one token for a request; returns 0, or the seconds until there will be one."""
         self._refill()
         if self._level >= 1:
             self._level -= 1
@@ -88,7 +89,7 @@ class AccessControl:
 
     def _refusal(self, scope: Scope, key: bytes, bucket: TokenBucket | None) -> ApiError | None:
         if self._clients and not self._knows(key):
-            return ApiError(401, "Incorrect API key provided.", code="invalid_api_key")
+            return ApiError(HTTPStatus.UNAUTHORIZED, "Incorrect API key provided.", code="invalid_api_key")
         if bucket and scope["method"] == "POST" and scope["path"] in LIMITED_PATHS:
             wait = bucket.take()
             if wait:
@@ -119,7 +120,7 @@ def _with_headers(send: Send, bucket: TokenBucket | None) -> Send:
 
 def _too_many(limit: int, wait: float) -> ApiError:
     return ApiError(
-        429,
+        HTTPStatus.TOO_MANY_REQUESTS,
         f"Rate limit reached: {limit} requests per minute. Please try again in {format_duration(wait)}.",
         kind="requests",
         code="rate_limit_exceeded",

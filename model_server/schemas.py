@@ -81,6 +81,16 @@ class _Sampling(_Strict):
         return self.stop if isinstance(self.stop, list) else []
 
     @property
+    def chosen_temperature(self) -> float:
+        """The temperature, 1 if none was given."""
+        return 1.0 if self.temperature is None else self.temperature
+
+    @property
+    def chosen_top_p(self) -> float:
+        """top_p, 1 if none was given."""
+        return 1.0 if self.top_p is None else self.top_p
+
+    @property
     def include_usage(self) -> bool:
         """Whether a stream ends with a usage chunk."""
         return bool(self.stream_options and self.stream_options.include_usage)

@@ -1,22 +1,17 @@
 # ruff: noqa: S608 - what is put into the SQL texts is names of our own tables and columns, never a client's word
-"""The server's memory: files, jobs, their events and checkpoints, and tuned models, in one SQLite file.
-
-The server and its training child both open it (WAL, short transactions). A job's status changes by compare-and-set;
-`starts` is a fence: a child that was replaced by a newer one can no longer write.
-"""
+"""The server's data: files, jobs, their events and checkpoints, and tuned models, in one SQLite file."""
 
 from __future__ import annotations
 
 import json
-import secrets
 import shutil
 import sqlite3
-import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from .database import Database, add_columns, change_row, claim_row, new_id
 
 ENDED = ("succeeded", "failed", "cancelled")
 ACTIVE = ("validating_files", "queued", "running")
@@ -56,17 +51,8 @@ CREATE TABLE IF NOT EXISTS models (
 """
 
 
-def new_id(prefix: str) -> str:
-    """A fresh id such as `file-3f…`."""
-    return f"{prefix}-{secrets.token_hex(12)}"
-
-
-class Store:
-    """All reads and writes; each method is one short transaction on its thread's own connection."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._mine = threading.local()
+class Store(Database):
+    """All reads and writes; each method is one short transaction."""
 
     def create(self) -> None:
         """Makes the tables that are missing; called once by the server at its start."""
@@ -75,35 +61,6 @@ class Store:
             db.executescript(_SCHEMA)
             for table, columns in _ADDED.items():
                 add_columns(db, table, columns)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as db:  # sqlite3's own block: commit, or roll back on an error
-            yield db
-
-    def _connection(self) -> sqlite3.Connection:
-        """This thread's connection, kept open: the last one to close would flush the whole log to disk each time."""
-        db: sqlite3.Connection | None = getattr(self._mine, "db", None)
-        if db is None:
-            db = self._mine.db = sqlite3.connect(self._path, timeout=10)
-            db.row_factory = sqlite3.Row
-            db.execute("PRAGMA synchronous=NORMAL")  # safe with WAL, and an event costs no disk flush
-        return db
-
-    def _one(self, query: str, values: Sequence[Any]) -> dict[str, Any] | None:
-        with self._transaction() as db:
-            row = db.execute(query, values).fetchone()
-        return dict(row) if row else None
-
-    def _all(self, query: str, values: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        with self._transaction() as db:
-            return [dict(row) for row in db.execute(query, values)]
-
-    def _insert(self, table: str, row: Mapping[str, Any]) -> None:
-        names = ", ".join(row)
-        marks = ", ".join("?" * len(row))
-        with self._transaction() as db:
-            db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", tuple(row.values()))
 
     # files
 
@@ -168,20 +125,21 @@ class Store:
     def begin_job(self, id: str) -> dict[str, Any] | None:
         """Gives the job to a new child; None if it has ended or was paused meanwhile.
 
-        `starts` of the row is the fence for the child's writes, `tries` the starts since training last got on.
+        `starts` of the row is the fence for the child's writes, `tries` counts the starts since the last checkpoint.
         """
         with self._transaction() as db:
-            query = (
-                f"UPDATE jobs SET starts = starts + 1, tries = tries + 1 WHERE id = ? AND status IN {ACTIVE}"
-                " RETURNING *"
-            )
-            row = db.execute(query, (id,)).fetchone()
-        return dict(row) if row else None
+            return claim_row(db, "jobs", id, states=ACTIVE, counters=("starts", "tries"))
+
+    def is_active(self, id: str, *, fence: int) -> bool:
+        """Whether the job is to be worked on, and by the child with this fence."""
+        row = self.job(id)
+        return row is not None and row["status"] in ACTIVE and row["starts"] == fence
 
     def pause_job(self, id: str) -> bool:
         """True for the one caller who paused it; its child may write no more."""
+        values = {"status": PAUSED, "tries": 0, "estimated_finish": None}
         with self._transaction() as db:
-            paused = _change_job(db, id, None, {"status": PAUSED, "tries": 0, "estimated_finish": None})
+            paused = change_row(db, "jobs", id, values, states=ACTIVE)
             if paused:
                 _add_event(db, id, "Paused on request.", level="info")
         return paused
@@ -189,7 +147,7 @@ class Store:
     def resume_job(self, id: str) -> bool:
         """True for the one caller who put a paused job back into the queue."""
         with self._transaction() as db:
-            resumed = _change_job(db, id, None, {"status": "queued"}, states=(PAUSED, PAUSED))
+            resumed = change_row(db, "jobs", id, {"status": "queued"}, states=(PAUSED,))
             if resumed:
                 _add_event(db, id, "Resumed on request.", level="info")
         return resumed
@@ -197,7 +155,7 @@ class Store:
     def change_job(self, id: str, *, fence: int | None = None, **values: Any) -> bool:
         """Changes an unfinished job; False if it has ended, or belongs to a newer child than `fence`."""
         with self._transaction() as db:
-            return _change_job(db, id, fence, values)
+            return change_row(db, "jobs", id, values, states=ACTIVE, fence=fence)
 
     def end_job(self, id: str, status: str, message: str, *, fence: int | None = None, **values: Any) -> bool:
         """Moves an unfinished job to an end, together with its last event; True for the one caller who did it.
@@ -205,8 +163,9 @@ class Store:
         A child (with its `fence`) cannot end a job that was paused meanwhile.
         """
         values |= {"status": status, "finished_at": int(time.time())}
+        states = UNFINISHED if fence is None else ACTIVE
         with self._transaction() as db:
-            ended = _change_job(db, id, fence, values, states=UNFINISHED if fence is None else ACTIVE)
+            ended = change_row(db, "jobs", id, values, states=states, fence=fence)
             if ended:
                 _add_event(db, id, message, level="info" if status == "succeeded" else "error")
         return ended
@@ -290,26 +249,6 @@ class Store:
         """True if there was such a model."""
         with self._transaction() as db:
             return db.execute("DELETE FROM models WHERE id = ?", (id,)).rowcount == 1
-
-
-def add_columns(db: sqlite3.Connection, table: str, columns: Mapping[str, str]) -> None:
-    """Adds the columns that the table of an earlier version lacks; name to declaration."""
-    there = {row["name"] for row in db.execute(f"PRAGMA table_info({table})")}
-    for name in columns.keys() - there:
-        db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {columns[name]}")
-
-
-def _change_job(
-    db: sqlite3.Connection,
-    id: str,
-    fence: int | None,
-    values: Mapping[str, Any],
-    *,
-    states: tuple[str, ...] = ACTIVE,
-) -> bool:
-    settings = ", ".join(f"{name} = ?" for name in values)
-    query = f"UPDATE jobs SET {settings} WHERE id = ? AND status IN {states} AND (? IS NULL OR starts = ?)"
-    return db.execute(query, (*values.values(), id, fence, fence)).rowcount == 1
 
 
 def _add_event(

@@ -1,7 +1,7 @@
 """Server-sent events at a readable pace, ended at once when the client goes away.
 
-An answer is iterated asynchronously: a blocking engine's steps run in threads (generation.py), so however many requests
-wait there, the event loop goes on pacing the streams that have their text.
+An answer is iterated asynchronously. A blocking engine's steps run in threads (generation.py), so the event loop keeps
+the pace of all streams, however many requests wait for an engine.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ log = logging.getLogger("model_server")
 
 _PIECES_PER_SECOND = 30
 _UNPACED_PIECE = 16
+CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that has left; the standard has none
 
 Chunk = dict[str, Any]
 
@@ -48,9 +49,8 @@ async def paced(pieces: AsyncGenerator[str, None], per_second: float) -> AsyncGe
     size = max(1, round(per_second / _PIECES_PER_SECOND)) if per_second else _UNPACED_PIECE
     loop = asyncio.get_running_loop()
     start, sent = loop.time(), 0
-    async with aclosing(
-        pieces
-    ):  # who leaves early ends the writing at once, not when the garbage is collected
+    # A consumer that stops early ends the generation at once, rather than when the garbage is collected.
+    async with aclosing(pieces):
         async for piece in pieces:
             for at in range(0, len(piece), size):
                 part = piece[at : at + size]
@@ -85,7 +85,7 @@ class EventStream(StreamingResponse):
         super().__init__(self._lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends, and listens for the disconnect beside it: a waiting generator would notice it too late."""
+        """Sends, and at the same time waits for the disconnect, which a waiting generator would notice too late."""
         with self._streams.one_more():
             sending = asyncio.ensure_future(self.stream_response(send))
             leaving = asyncio.ensure_future(_disconnected(receive))
@@ -106,7 +106,7 @@ class EventStream(StreamingResponse):
             async with aclosing(paced(self._output.__aiter__(), self._per_second)) as pieces:
                 async for text in pieces:
                     yield _line(self._body(text))
-        except Exception:  # the status line is out: an error can only be said in the stream
+        except Exception:  # the status line was sent, so the error can only go into the stream
             log.exception("a stream failed")
             yield _line({"error": {"message": "The model failed while writing.", "type": "server_error"}})
             return
@@ -124,7 +124,9 @@ async def whole(output: Answer, receive: Receive) -> str:
         if not writing.done():
             writing.cancel()
             raise ApiError(
-                499, "The client left before the answer was written.", kind="client_closed_request"
+                CLIENT_CLOSED_REQUEST,
+                "The client left before the answer was written.",
+                kind="client_closed_request",
             )
         return writing.result()
     finally:

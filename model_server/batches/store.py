@@ -8,7 +8,8 @@ import json
 import time
 from typing import Any
 
-from ..store import Store, add_columns, new_id
+from ..database import add_columns, change_row, claim_row, new_id
+from ..store import Store
 
 ENDED = ("failed", "completed", "expired", "cancelled")
 ACTIVE = ("validating", "in_progress", "finalizing", "cancelling")
@@ -71,9 +72,8 @@ class BatchStore(Store):
 
     def begin_batch(self, id: str) -> int | None:
         """Gives the batch to a new child; the fence for its writes, None if it has ended meanwhile."""
-        query = f"UPDATE batches SET starts = starts + 1 WHERE id = ? AND status IN {ACTIVE} RETURNING starts"
         with self._transaction() as db:
-            row = db.execute(query, (id,)).fetchone()
+            row = claim_row(db, "batches", id, states=ACTIVE)
         return row["starts"] if row else None
 
     def change_batch(
@@ -82,8 +82,5 @@ class BatchStore(Store):
         """Changes a batch whose status is one of `only`; False if it is not, or a newer child has it."""
         if "status" in values:
             values[f"{values['status']}_at"] = int(time.time())
-        settings = ", ".join(f"{name} = ?" for name in values)
-        marks = ", ".join("?" * len(only))
-        query = f"UPDATE batches SET {settings} WHERE id = ? AND status IN ({marks}) AND (? IS NULL OR starts = ?)"
         with self._transaction() as db:
-            return db.execute(query, (*values.values(), id, *only, fence, fence)).rowcount == 1
+            return change_row(db, "batches", id, values, states=only, fence=fence)

@@ -1,44 +1,37 @@
-"""The child process that answers one batch: checks its file, writes a story per line, leaves output and errors.
+"""The child process of one batch: checks its file, answers each line, and leaves an output and an error file.
 
-Started by runner.py with one JSON argument. It ends at once when a newer child has the batch or the server is gone;
-a batch that is being cancelled ends after the line it is at, with what was written until then.
+Started by runner.py with one JSON argument. It ends at once when it has lost its lease; a batch that is being cancelled
+ends after the current line and keeps the answers so far.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TextIO
 
+from ..child_processes import Lease, LeaseLost, run_child
 from ..clients import UNNAMED_CLIENT
-from ..disk import EXIT_DISK_FULL, is_full
+from ..database import new_id
 from ..engines.base import Answering, Writer
 from ..engines.lora.bases import base_of
 from ..engines.registry import Registry
 from ..errors import ApiError, invalid
-from ..routes import chat, completions
-from ..schemas import ChatRequest, CompletionRequest, parse
+from ..routes.chat import CHAT
+from ..routes.completions import COMPLETIONS
+from ..routes.text_endpoint import TextEndpoint
+from ..schemas import parse
 from ..settings import Settings
-from ..store import new_id
 from .store import BatchStore
 
-ENDPOINTS: dict[str, Any] = {
-    "/v1/chat/completions": (ChatRequest, chat.write),
-    "/v1/completions": (CompletionRequest, completions.write),
-}
+ENDPOINTS: dict[str, TextEndpoint[Any]] = {"/v1/chat/completions": CHAT, "/v1/completions": COMPLETIONS}
 MAX_LINES = 50_000
 _CHECK_SECONDS = 0.2
-
-
-class Gone(Exception):
-    """The batch is no longer this child's to do."""
 
 
 class BadInput(ValueError):
@@ -69,8 +62,7 @@ class BatchWorker:
         self._store = BatchStore(settings.database)
         self._registry = Registry(self._store, settings)
         self._id, self._fence = batch, fence
-        self._parent = os.getppid()
-        self._looked = 0.0
+        self._lease = Lease(check_seconds=_CHECK_SECONDS)
         self._cancelled = False
         self._client = UNNAMED_CLIENT
         self._counts = RequestCounts()
@@ -87,7 +79,7 @@ class BatchWorker:
             error = {"code": "invalid_input", "message": str(fault), "line": fault.line, "param": None}
             listed = json.dumps({"object": "list", "data": [error]})
             self._store.change_batch(self._id, fence=self._fence, status="failed", errors=listed)
-        except Gone:
+        except LeaseLost:
             return
 
     def _read(self, row: dict[str, Any]) -> list[dict[str, Any]]:
@@ -127,28 +119,24 @@ class BatchWorker:
             places["error"].open("w", encoding="utf-8") as errors,
         ):
             for request in requests:
-                self._look()
+                self._check()
                 if self._cancelled:
                     break
                 self._write(request, row["endpoint"], output=output, errors=errors)
 
-    def _look(self) -> None:
-        """Now and then: is the batch still ours, and wanted?"""
-        if time.monotonic() - self._looked < _CHECK_SECONDS:
-            return
-        self._looked = time.monotonic()
-        if os.getppid() != self._parent or not self._store.change_batch(
-            self._id, fence=self._fence, **vars(self._counts)
-        ):
-            raise Gone
-        row = self._store.batch(self._id)
-        self._cancelled = row is None or row["status"] == "cancelling"
+    def _check(self) -> None:
+        """Now and then writes the counts, and reads whether the batch is being cancelled. Raises LeaseLost."""
+        if self._lease.is_due():
+            counts = vars(self._counts)
+            self._lease.check(lambda: self._store.change_batch(self._id, fence=self._fence, **counts))
+            row = self._store.batch(self._id)
+            self._cancelled = row is None or row["status"] == "cancelling"
 
     def _write(self, request: dict[str, Any], endpoint: str, *, output: TextIO, errors: TextIO) -> None:
-        schema, write = ENDPOINTS[endpoint]
+        answering = ENDPOINTS[endpoint]
         try:
-            asked = parse(schema, request["body"])
-            status, body = 200, write(asked, self._writer(asked.model))
+            asked = parse(answering.schema, request["body"])
+            status, body = HTTPStatus.OK.value, answering.write(asked, self._writer(asked.model))
         except ApiError as error:
             status, body = error.status, json.loads(bytes(error.response().body))
         line = {
@@ -157,9 +145,9 @@ class BatchWorker:
             "response": {"status_code": status, "request_id": new_id("req"), "body": body},
             "error": None,
         }
-        (output if status == 200 else errors).write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._counts.completed += status == 200
-        self._counts.failed += status != 200
+        (output if status == HTTPStatus.OK else errors).write(json.dumps(line, ensure_ascii=False) + "\n")
+        self._counts.completed += status == HTTPStatus.OK
+        self._counts.failed += status != HTTPStatus.OK
 
     def _writer(self, model: str) -> Writer:
         """A built-in engine: the base of a LoRA model is in the server's memory, and not loaded twice."""
@@ -219,16 +207,13 @@ def _requests(lines: TextIO, *, endpoint: str) -> Iterator[tuple[int, dict[str, 
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the one argument and works. Ctrl-C is the server's to answer: it ends its children itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    given = json.loads(arguments[0])
-    settings = Settings(data=Path(given["data"]), mistake_rate=given["mistake_rate"])
-    try:
-        BatchWorker(settings, given["batch"], given["fence"], base_models=given["base_models"]).run()
-    except Exception as error:
-        if not is_full(error):
-            raise
-        sys.exit(EXIT_DISK_FULL)
+    """Answers the batch that the argument describes."""
+    run_child(arguments, _work)
+
+
+def _work(told: dict[str, Any]) -> None:
+    settings = Settings(data=Path(told["data"]), mistake_rate=told["mistake_rate"])
+    BatchWorker(settings, told["batch"], told["fence"], base_models=told["base_models"]).run()
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from ..clients import client_of, owned
+from ..database import new_id
 from ..errors import invalid, not_found, too_large
 from ..paging import page, read_page
-from ..store import new_id
 
 PURPOSES = ("fine-tune", "assistants", "batch", "user_data", "evals")
 RESULTS = "fine-tune-results"

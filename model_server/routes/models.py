@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 from starlette.requests import Request
@@ -51,7 +52,7 @@ def delete_model(request: Request) -> Response:
     """Forgets a tuned model and removes its file; the base stays."""
     id = request.path_params["id"]
     if id in request.app.state.registry.bases:
-        raise ApiError(403, "A base model cannot be deleted.", code="model_not_deletable")
+        raise ApiError(HTTPStatus.FORBIDDEN, "A base model cannot be deleted.", code="model_not_deletable")
     row = _row(request)
     if not request.app.state.store.delete_model(id):
         raise _unknown(id)

@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from ..database import new_id
 from ..schemas import ModerationRequest, read_json
-from ..store import new_id
 
 # Words that have no place in a story for children. Fights with monsters are the product: 打败 or 怪兽 are no harm.
 WORDS: dict[str, tuple[str, ...]] = {

@@ -1,15 +1,13 @@
-"""The child process that does one job: checks the files, trains, leaves the model, the results and the story of it.
+"""The child process of one job: checks the files, trains, and leaves the model, the results and the events.
 
-Started by runner.py with one JSON argument {data, job, fence, org, bases, options}. It ends at once when a newer child
-has the job (the fence), when the job was cancelled, or when the server that started it is gone; on SIGTERM it lets its
-engine keep what was learnt. A fault in the data or on the device fails the job with a sentence; a fault of ours ends
-with exit code 1, and the runner says so.
+Started by runner.py with one JSON argument {data, job, fence, org, bases, options}. It ends at once when it has lost
+its lease or when the job was cancelled; on SIGTERM the engine lora saves its state first. A fault in the data or on the
+device fails the job with a sentence; any other error ends with exit code 1, upon which the runner fails the job.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 import time
@@ -18,12 +16,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..disk import EXIT_DISK_FULL, is_full
+from ..child_processes import Lease, LeaseLost, run_child
+from ..database import new_id
 from ..engines.base import Example, Step, Trained, TrainFunction, TrainingFault, TrainingStopped, TrainOrder
 from ..engines.lora.bases import ENGINE as LORA
 from ..engines.lora.bases import base_of
 from ..engines.train_functions import train_function_for
-from ..store import ACTIVE, Store, new_id, remove_model
+from ..store import Store, remove_model
 from . import curve
 from .data import MIN_LINES, BadFile, count_tokens, read_examples
 from .results import StepLog
@@ -32,13 +31,9 @@ _CHECK_SECONDS = 0.5
 _CHECKPOINTS_KEPT = 3
 
 
-class Gone(Exception):
-    """The job is no longer this child's to do."""
-
-
 @dataclass(frozen=True)
 class TrainingTask:
-    """What the runner handed over."""
+    """What the runner tells the child."""
 
     data: Path
     job: str
@@ -54,10 +49,9 @@ class TrainingWorker:
     def __init__(self, task: TrainingTask) -> None:
         self._task = task
         self._store = Store(task.data / "store.sqlite3")
-        self._parent = os.getppid()
-        self._looked = 0.0
+        self._lease = Lease(check_seconds=_CHECK_SECONDS)
         self._began = time.time()
-        self._first: int | None = None
+        self._first_step: int | None = None
         self._steps = StepLog(self._store, task.job)
 
     def run(self) -> None:
@@ -73,7 +67,7 @@ class TrainingWorker:
             self._fail(str(error), "invalid_training_file")
         except TrainingFault as fault:
             self._fail(str(fault), fault.code)
-        except (Gone, TrainingStopped):
+        except (LeaseLost, TrainingStopped):
             return
 
     def _fail(self, message: str, code: str) -> None:
@@ -138,36 +132,32 @@ class TrainingWorker:
         self._finish(job, order, engine=engine, trained=trained)
 
     def _step(self, step: Step) -> None:
-        if time.monotonic() - self._looked > _CHECK_SECONDS:
-            self._looked = time.monotonic()
-            self._first = self._first or step.number
-            rate = (time.time() - self._began) / (step.number - self._first + 1)
+        if self._lease.is_due():
+            self._first_step = self._first_step or step.number
+            rate = (time.time() - self._began) / (step.number - self._first_step + 1)
             self._change(estimated_finish=int(time.time() + rate * (step.total - step.number)) + 1)
         self._steps.add(step)
 
     def _change(self, **values: Any) -> None:
-        """Writes to the job, or without values only looks. Raises Gone if it is not ours, or the server is gone."""
-        if os.getppid() != self._parent:
-            raise Gone
-        if not values:
-            row = self._store.job(self._task.job)
-            if row is None or row["status"] not in ACTIVE or row["starts"] != self._task.fence:
-                raise Gone
-        elif not self._store.change_job(self._task.job, fence=self._task.fence, **values):
-            raise Gone
+        """Writes to the job; without values it only reads. Raises LeaseLost."""
+        job, fence = self._task.job, self._task.fence
+        if values:
+            self._lease.check(lambda: self._store.change_job(job, fence=fence, **values))
+        else:
+            self._lease.check(lambda: self._store.is_active(job, fence=fence))
 
     def _say(self, message: str, *, level: str = "info") -> None:
         self._store.add_event(self._task.job, message, level=level)
 
     def _warn(self, order: TrainOrder, trained: Trained) -> None:
-        """Says so if the losses show that nothing was learnt; the model is kept all the same."""
+        """Adds an event if the losses show that nothing was learnt; the model is kept all the same."""
         multiplier = order.learning_rate_multiplier
         sentence = curve.warning(self._steps.steps, multiplier=multiplier, unigram_loss=trained.unigram_loss)
         if sentence:
             self._say(sentence, level="warn")
 
     def _keep_checkpoint(self, job: dict[str, Any], step: int, path: str) -> None:
-        """A state that can be used as a model from now on; the last three of a job are kept."""
+        """Records a checkpoint, which can be used as a model; the last three of a job are kept."""
         self._change(tries=0)
         name = f"{model_name(job, org=self._task.org)}:ckpt-step-{step}"
         owner = f"organization-{self._task.org}"
@@ -209,7 +199,7 @@ class TrainingWorker:
         if not ended:
             self._store.delete_model(name)
             self._store.delete_file(result)
-            raise Gone
+            raise LeaseLost
 
 
 def resolve(asked: dict[str, Any], *, lines: int) -> dict[str, Any]:
@@ -248,17 +238,14 @@ def model_name(job: Mapping[str, Any], *, org: str) -> str:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Reads the one argument and works. Ctrl-C is the server's to answer: it ends its children itself."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    given = json.loads(arguments[0])
-    if given["bases"]:
-        signal.signal(signal.SIGTERM, _stop)  # only lora has something to keep
-    try:
-        TrainingWorker(TrainingTask(**given | {"data": Path(given["data"])})).run()
-    except Exception as error:
-        if not is_full(error):
-            raise
-        sys.exit(EXIT_DISK_FULL)
+    """Does the job that the argument describes."""
+    run_child(arguments, _work)
+
+
+def _work(told: dict[str, Any]) -> None:
+    if told["bases"]:
+        signal.signal(signal.SIGTERM, _stop)  # only lora can save a state
+    TrainingWorker(TrainingTask(**told | {"data": Path(told["data"])})).run()
 
 
 def _stop(number: int, frame: object) -> None:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ...atomic_files import atomic_replacement
 from .counts import Counts
 from .encoding import SLOTS, EncodedStory, Fill
 
@@ -108,10 +108,12 @@ def save(model: NgramModel, path: Path) -> None:
     """Writes `model` to `path`, whole or not at all."""
     memory = asdict(model.memory) | {"seen": sorted(model.memory.seen)}
     entries = {context: dict(following) for context, following in model.counts.longest_entries()}
-    partial = path.with_suffix(".partial")
-    with gzip.open(partial, "wt", encoding="utf-8", compresslevel=5) as place:
-        place.write(json.dumps({"format": FORMAT, "memory": memory, "counts": entries}, ensure_ascii=False))
-    os.replace(partial, path)
+    text = json.dumps({"format": FORMAT, "memory": memory, "counts": entries}, ensure_ascii=False)
+    with (
+        atomic_replacement(path) as partial,
+        gzip.open(partial, "wt", encoding="utf-8", compresslevel=5) as file,
+    ):
+        file.write(text)
 
 
 def load(path: Path) -> NgramModel:
