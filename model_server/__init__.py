@@ -1,1 +1,1 @@
-"""An OpenAI-compatible server that trains and serves small Chinese story models; stands alone from the site."""
+"""An OpenAI-compatible server that trains and serves small Chinese story models; independent of the site."""

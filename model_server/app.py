@@ -1,4 +1,4 @@
-"""The application: routes under /v1, the gate in front of them, the job runner beside them."""
+"""The application: routes under /v1, the access control in front of them, and the runners of jobs and batches."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .training.runner import TrainingRunner
 
 
 async def health(request: Request) -> JSONResponse:
-    """GET /health: alive, how many streams are open, how many jobs have not ended."""
+    """GET /health: the status, the number of open streams, and the number of jobs that have not ended."""
     unfinished = request.app.state.store.unfinished_jobs()
     return JSONResponse({"status": "ok", "streams": request.app.state.streams.open, "jobs": len(unfinished)})
 

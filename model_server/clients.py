@@ -1,7 +1,7 @@
-"""Whose what is: a key belongs to a client, and files, jobs, batches and tuned models belong to who made them.
+"""Clients and ownership: a key belongs to a client, and a client owns the files, jobs, batches and models it made.
 
-A key is written `CLIENT:KEY`, or `KEY` alone for the client without a name. Several keys of one client see the
-same things, so that a key can be replaced. What another client made is answered like what never was.
+A key is written `CLIENT:KEY`, or `KEY` alone for the client without a name. Several keys of one client have the same
+rights, so that a key can be replaced. An object of another client is answered with 404, as if there were none.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 from starlette.requests import Request
 
-UNNAMED_CLIENT = ""  # the client of keys without a name, and of everyone where no key is asked for
+UNNAMED_CLIENT = ""  # the client of keys without a name, and of every request where no key is required
 
 
 def read_keys(written: Iterable[str]) -> dict[str, str]:
-    """Key → client, of the words of the command line and the environment; empty ones are left out."""
+    """Key → client, from the command line and the environment; empty words are ignored."""
     keys = {}
     for word in written:
         client, colon, key = word.strip().rpartition(":")
@@ -25,11 +25,11 @@ def read_keys(written: Iterable[str]) -> dict[str, str]:
 
 
 def client_of(request: Request) -> str:
-    """The client whose key the request carried; the gate has seen to it that it is one."""
+    """The client of the request's key, which AccessControl has checked."""
     client: str = request.state.client
     return client
 
 
 def owned(row: Mapping[str, Any] | None, request: Request) -> bool:
-    """Whether there is such a row and it is the asking client's."""
+    """Whether there is such a row and the requesting client owns it."""
     return row is not None and row["client"] == client_of(request)

@@ -1,5 +1,5 @@
 # ruff: noqa: S608 - what is put into the SQL texts is names of our own tables and columns, never a client's word
-"""The SQLite file: connections and transactions, and the two changes that rows with a fence know, claim and change.
+"""The SQLite file: connections, transactions, and the two changes of a row that has a fence.
 
 The server and its children all open the file (WAL, short transactions). A status changes by compare-and-set. The column
 `starts` is the fence: a child that was replaced by a newer one can no longer write.

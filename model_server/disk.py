@@ -1,6 +1,6 @@
-"""A full disk: how it is recognised, and what a child says that could not go on for want of room.
+"""A full disk: how it is recognised, and the exit code of a child that met one.
 
-What was ordered waits then, and is taken up again when there is room: a full disk is no fault of a job.
+Jobs and batches wait until there is space again: they do not fail because of a full disk.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-EXIT_DISK_FULL = 75  # a child's exit code: sysexits.h, "temporary failure"
+EXIT_DISK_FULL = 75  # exit code of a child; sysexits.h, "temporary failure"
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
 _WORDS = ("no space left on device", "disk quota exceeded", "database or disk is full")
 _PROBE_BYTES = 256 * 1024
@@ -24,7 +24,7 @@ class DiskFull(OSError):
 
 
 def is_full(error: BaseException) -> bool:
-    """Whether the disk was full; libraries in other languages say so in words only."""
+    """Whether an error means a full disk; libraries in other languages say so in the message only."""
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
         return True
     if isinstance(error, sqlite3.Error) and error.sqlite_errorcode == sqlite3.SQLITE_FULL:
@@ -33,12 +33,12 @@ def is_full(error: BaseException) -> bool:
 
 
 def says_full(text: str) -> bool:
-    """Whether a log or a message tells of a full disk."""
+    """Whether a log or a message mentions a full disk."""
     return any(words in text.lower() for words in _WORDS)
 
 
 def has_space(folder: Path) -> bool:
-    """Whether the disk takes a little more, found by trying: a quota is not to be seen in its free blocks."""
+    """Whether a small file can be written; it is tried, as the number of free blocks does not show a quota."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(_PROBE_BYTES))

@@ -1,4 +1,4 @@
-"""From an engine's text to what a client gets: stop strings, the token limit, and the counts.
+"""Between an engine and a client: stop strings, the token limit, and the counts.
 
 For the built-in engines a token is one code point; an engine that is `Answering` counts its own.
 """
@@ -30,7 +30,7 @@ async def begin(writer: Writer | Answering, order: WriteOrder, *, prompt_tokens:
 
 
 class Output:
-    """The answer of a writer that only writes: stop strings and the limit are kept here.
+    """The answer of a built-in writer; stop strings and the limit are applied here.
 
     Iterate it for its pieces, in a thread or asynchronously; afterwards `finish_reason` and `tokens` hold.
     """
@@ -69,9 +69,9 @@ class Output:
 
 
 class StopStrings:
-    """Ends a text before the first stop string, which may come in two pieces.
+    """Ends a text before the first stop string, which may be spread over two pieces.
 
-    As many code points as could be a stop string's beginning are held back until the next piece tells.
+    An ending that could be the beginning of a stop string is held back until the next piece.
     """
 
     def __init__(self, stops: Sequence[str]) -> None:
@@ -80,7 +80,7 @@ class StopStrings:
         self.found = False
 
     def feed(self, piece: str) -> str:
-        """What of the text so far may go out; after the end, nothing more."""
+        """The part of the text so far that may go out; call it no more once `found` is set."""
         self._held += piece
         ends = [at for at in (self._held.find(stop) for stop in self._stops) if at >= 0]
         if ends:
@@ -92,7 +92,7 @@ class StopStrings:
         return ready
 
     def rest(self) -> str:
-        """What was held back, once no further piece will come."""
+        """The text that was held back; called after the last piece."""
         held, self._held = self._held, ""
         return held
 

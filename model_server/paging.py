@@ -1,4 +1,4 @@
-"""`after`, `limit` and `has_more`, the same for every list."""
+"""Paging of lists: `after`, `limit` and `has_more`."""
 
 from __future__ import annotations
 

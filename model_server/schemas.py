@@ -1,4 +1,4 @@
-"""What clients may send: pydantic models of the request bodies, and the reading of a body into one.
+"""The request bodies as pydantic models, and the function that reads a body into one.
 
 A field that OpenAI knows but this server cannot honour is refused rather than silently ignored, unless ignoring it
 changes nothing a client could notice (`user`, `store`, the penalties on a model that has none).
@@ -138,13 +138,13 @@ class PreferenceHyperparameters(Hyperparameters):
 
 
 class Supervised(_Strict):
-    """Learning answers."""
+    """Supervised fine-tuning."""
 
     hyperparameters: Hyperparameters | None = None
 
 
 class Preference(_Strict):
-    """Learning which of two answers is better."""
+    """Fine-tuning by preferences."""
 
     hyperparameters: PreferenceHyperparameters | None = None
 

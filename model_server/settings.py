@@ -1,4 +1,4 @@
-"""What the command line decides; built once in __main__.py and read by everything else."""
+"""The options of the command line; built once in __main__.py."""
 
 from __future__ import annotations
 

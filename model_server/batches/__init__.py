@@ -1,1 +1,1 @@
-"""Batches: many requests in one file, answered in a child process (store, runner, worker)."""
+"""Batches: many requests in one file; runner.py runs in the server, worker.py answers in a child process."""

@@ -109,7 +109,7 @@ class BatchWorker:
             self._fill(places, row, requests)
             self._finish(places)
         except (OSError, sqlite3.Error):
-            for place in places.values():  # the batch begins again, with files of its own
+            for place in places.values():  # the batch starts again with new files
                 place.unlink(missing_ok=True)
             raise
 
@@ -150,7 +150,7 @@ class BatchWorker:
         self._counts.failed += status != HTTPStatus.OK
 
     def _writer(self, model: str) -> Writer:
-        """A built-in engine: the base of a LoRA model is in the server's memory, and not loaded twice."""
+        """A built-in engine. LoRA models are refused: their base is in the server's memory, and is not loaded twice."""
         if base_of(model) in self._base_models:
             message = f"The model {model[:200]} does not answer batches here: ask it directly."
             raise invalid(message, param="model", code="model_not_batched")
@@ -172,7 +172,7 @@ class BatchWorker:
         )
 
     def _keep(self, name: str, place: Path) -> str | None:
-        """Records a result file; an empty one is none."""
+        """Records a result file and returns its id; removes an empty file and returns None."""
         if not place.stat().st_size:
             place.unlink()
             return None

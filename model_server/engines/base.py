@@ -1,4 +1,4 @@
-"""The small interface between the server and its engines; a further engine implements these and joins registry.py."""
+"""The interface between the server and its engines; a further engine implements it and joins registry.py."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class WriteOrder:
-    """One text to write. `prompt` says what about; `written` is the text so far, of which only the rest is wanted.
+    """One text to write about `prompt`. `written` is the text so far; only the rest is written.
 
-    `as_completion`: asked through /v1/completions, where a model tuned on prompt/completion lines shows its leading
+    `as_completion`: requested through /v1/completions, where a model tuned on prompt/completion lines shows its leading
     space and its stop string. `messages` (role, content) and `raw` are the chat or the completion prompt word for word;
     `stops` and `limit` (tokens, None: the engine's own) are for engines that end by themselves.
     """
@@ -82,10 +82,10 @@ class Answer(Protocol):
 
 @runtime_checkable
 class Answering(Protocol):
-    """A writer that keeps its own stop strings, limit and counts."""
+    """A writer that applies stop strings and the limit itself, and counts its own tokens."""
 
     async def answer(self, order: WriteOrder) -> Answer:
-        """Begins to write. Raises ApiError for an order that it cannot take, or has no room for."""
+        """Begins to write. Raises ApiError for an order that it cannot take, or while it is too busy."""
         ...
 
 
@@ -107,12 +107,12 @@ class Example:
 
 @dataclass(frozen=True)
 class Step:
-    """What was computed for one step. Losses are mean natural-log losses per token; `epoch` starts at 1.
+    """The figures of one training step. Losses are mean natural-log losses per token; `epoch` starts at 1.
 
-    `in_sample`: the tokens had been counted before they were predicted (every epoch but the first); None where the
-    engine learns otherwise than by counting.
-    Validation figures are those of the whole validation file, None where it was not evaluated. `at` is the time of day
-    at which the step was done, where the engine says so.
+    `in_sample`: the tokens had been counted before they were predicted (every epoch but the first); None for
+    engines that do not count.
+    Validation figures are those of the whole validation file, None where it was not evaluated. `at` is the Unix
+    time of the step, where the engine reports it.
     """
 
     number: int
@@ -165,15 +165,16 @@ class TrainingFault(Exception):
 
 
 class TrainingStopped(Exception):
-    """The training process was asked to end: what was learnt so far is to be kept, and the order to be left."""
+    """The training was stopped on request before its end; the order stays unfinished."""
 
 
 @dataclass
 class Trained:
-    """What a training leaves behind besides its file: sentences worth telling in the job's events.
+    """The result of a training besides its file. `notes` become events of the job.
 
-    `tokens` is what it was trained on in all, `path` where the model is; None: as the order says. `unigram_loss` is the
-    loss of who knows only how often each token occurs in the lines; None where losses are not of tokens.
+    `tokens` is the number of trained tokens, None: the worker counts them. `path` is the model's place, None: that of
+    the order. `unigram_loss` is the loss of a model that knows only how often each token occurs in the lines, None
+    where losses are not of tokens.
     """
 
     notes: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""Which engine answers for which model name, and the few loaded models kept in memory."""
+"""The engine for each model name, and a cache of the models that were used last."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MAX_LOADED = 3
 
 
 class Registry:
-    """Finds the writer for a model; loading happens once, the least recently used model leaves first."""
+    """Finds the writer for a model; the least recently used tuned model leaves the cache first."""
 
     def __init__(self, store: Store, settings: Settings) -> None:
         self._store = store
@@ -38,16 +38,16 @@ class Registry:
 
     @property
     def bases(self) -> list[str]:
-        """The names of the models that nobody trained here."""
+        """The names of the base models."""
         return [BASE_MODEL, *self._settings.base_models]
 
     def start(self) -> None:
-        """Begins to load what is slow to load."""
+        """Starts the engine lora, which loads a base model."""
         if self._lora_engine:
             self._lora_engine.start()
 
     def stop(self) -> None:
-        """Ends what `start` began."""
+        """Stops the engine lora."""
         if self._lora_engine:
             self._lora_engine.stop()
 
@@ -79,7 +79,7 @@ class Registry:
             raise invalid(f"{model[:200]} can only be trained by 'supervised'.", param="method.type")
 
     def forget(self, model: str) -> None:
-        """Drops a deleted model from memory."""
+        """Drops a deleted model from the cache."""
         with self._lock:
             self._loaded.pop(model, None)
 
@@ -112,7 +112,7 @@ class Registry:
 
 
 def _new_lora_engine(settings: Settings) -> Engine:
-    from .lora.engine import Engine  # torch and all that: only where a base model is named
+    from .lora.engine import Engine  # imports torch, so only where a base model is named
 
     return Engine(
         settings.base_models,

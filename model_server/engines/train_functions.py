@@ -1,4 +1,4 @@
-"""Which engine trains a model; apart from registry.py, so that the training child need not load the web framework."""
+"""The train function for a model. Not in registry.py, so that a training child does not load the web framework."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ from .ngram.train import train as train_ngram
 
 
 def train_function_for(model: str, bases: Collection[str]) -> tuple[str, TrainFunction]:
-    """(the engine's name for the models table, its trainer) for a base or tuned model; `bases` are those of lora."""
+    """(the engine's name in the models table, its train function) for a model; `bases` are the base models of lora."""
     return (LORA, train_lora) if base_of(model) in bases else ("ngram", train_ngram)

@@ -1,4 +1,4 @@
-"""/v1/batches: many requests in one file, answered within a day, in truth within minutes."""
+"""/v1/batches: many requests in one file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def shape(row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def create_batch(request: Request) -> Response:
-    """Records the order; the runner takes it up at once."""
+    """Records the batch; the runner starts it at once, or after those before it."""
     asked = await read_json(request, BatchRequest)
     row = await run_in_threadpool(_record, request, asked)
     request.app.state.batch_runner.wake()

@@ -79,7 +79,7 @@ def _fields(form: FormData, limit: int) -> tuple[UploadFile, str]:
 
 
 async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
-    """The body, refused as soon as it is longer than the limit, whatever Content-Length said."""
+    """The body. Raises ApiError 413 as soon as it is longer than the limit, whatever Content-Length said."""
     seen = 0
     async for chunk in request.stream():
         seen += len(chunk)
@@ -89,7 +89,7 @@ async def _limited(request: Request, limit: int) -> AsyncGenerator[bytes, None]:
 
 
 def _keep(request: Request, upload: UploadFile, purpose: str) -> dict[str, Any]:
-    """Moves the spooled upload to its place: bytes first, row second, so that no row lacks its file."""
+    """Writes the file first and its row second, so that no row lacks its file."""
     id = new_id("file")
     path, name = request.app.state.settings.files / id, Path(upload.filename or "upload").name[:255]
     try:
@@ -100,7 +100,7 @@ def _keep(request: Request, upload: UploadFile, purpose: str) -> dict[str, Any]:
             id=id, filename=name, purpose=purpose, size=size, client=client_of(request)
         )
     except (OSError, sqlite3.Error):
-        path.unlink(missing_ok=True)  # half a file, or one that nothing names
+        path.unlink(missing_ok=True)  # an incomplete file, or one without a row
         raise
     return row
 
@@ -129,7 +129,7 @@ def retrieve_file(request: Request) -> Response:
 
 
 def delete_file(request: Request) -> Response:
-    """Forgets a file; a job that already reads it is not disturbed."""
+    """Deletes a file; a job that has opened it reads on."""
     row = _row(request)
     request.app.state.store.delete_file(row["id"])
     (request.app.state.settings.files / row["id"]).unlink(missing_ok=True)
@@ -137,7 +137,7 @@ def delete_file(request: Request) -> Response:
 
 
 def retrieve_content(request: Request) -> Response:
-    """The bytes; results base64-encoded if the server was told to be like OpenAI there."""
+    """The bytes; results are base64-encoded with --results-base64, as at OpenAI."""
     row = _row(request)
     path = request.app.state.settings.files / row["id"]
     if row["purpose"] == RESULTS and request.app.state.settings.results_base64:

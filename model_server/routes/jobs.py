@@ -1,4 +1,4 @@
-"""/v1/fine_tuning/jobs: orders for training, and what became of them."""
+"""/v1/fine_tuning/jobs: jobs, their events and their checkpoints."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def shape(row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def create_job(request: Request) -> Response:
-    """Records the order; the runner takes it up at once."""
+    """Records the job; the runner starts it at once, or after those before it."""
     asked = await read_json(request, JobRequest)
     row = await run_in_threadpool(_record, request, asked)
     request.app.state.runner.wake()
@@ -125,7 +125,7 @@ def cancel_job(request: Request) -> Response:
 
 
 def pause_job(request: Request) -> Response:
-    """Takes an unfinished job out of the queue; its child keeps what it has learnt, where its engine can."""
+    """Takes an unfinished job out of the queue; the engine lora saves its state first."""
     row = _row(request)
     if not request.app.state.store.pause_job(row["id"]):
         raise _wrong_state(request, row, "paused")
@@ -134,7 +134,7 @@ def pause_job(request: Request) -> Response:
 
 
 def resume_job(request: Request) -> Response:
-    """Puts a paused job back into the queue, where it goes on from what was kept."""
+    """Puts a paused job back into the queue; lora resumes from its saved state, the built-in engine starts again."""
     row = _row(request)
     if not request.app.state.store.resume_job(row["id"]):
         raise _wrong_state(request, row, "resumed")
@@ -142,9 +142,9 @@ def resume_job(request: Request) -> Response:
     return JSONResponse(shape(request.app.state.store.job(row["id"])))
 
 
-def _wrong_state(request: Request, row: dict[str, Any], wish: str) -> ApiError:
+def _wrong_state(request: Request, row: dict[str, Any], change: str) -> ApiError:
     status = request.app.state.store.job(row["id"])["status"]
-    return invalid(f"Job {row['id']} cannot be {wish}: it is {status}.", code="invalid_job_state")
+    return invalid(f"Job {row['id']} cannot be {change}: it is {status}.", code="invalid_job_state")
 
 
 def list_events(request: Request) -> Response:

@@ -49,7 +49,7 @@ def retrieve_model(request: Request) -> Response:
 
 
 def delete_model(request: Request) -> Response:
-    """Forgets a tuned model and removes its file; the base stays."""
+    """Deletes a tuned model and its files; a base model cannot be deleted."""
     id = request.path_params["id"]
     if id in request.app.state.registry.bases:
         raise ApiError(HTTPStatus.FORBIDDEN, "A base model cannot be deleted.", code="model_not_deletable")

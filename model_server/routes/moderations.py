@@ -1,4 +1,4 @@
-"""POST /v1/moderations: a short list of words per category, nothing cleverer; README.md says so."""
+"""POST /v1/moderations: a text is flagged if it contains a word of a category's list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.routing import Route
 from ..database import new_id
 from ..schemas import ModerationRequest, read_json
 
-# Words that have no place in a story for children. Fights with monsters are the product: 打败 or 怪兽 are no harm.
+# Words that have no place in a story for children. Fights with monsters are the product: 打败 and 怪兽 are harmless.
 WORDS: dict[str, tuple[str, ...]] = {
     "harassment": ("去死吧", "废物东西", "贱人"),
     "hate": ("劣等民族", "种族清洗"),

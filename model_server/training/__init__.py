@@ -1,1 +1,1 @@
-"""Fine-tune jobs: runner.py watches in the server, worker.py trains in a child process."""
+"""Fine-tuning jobs: runner.py runs in the server, worker.py trains in a child process."""

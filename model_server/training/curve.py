@@ -1,4 +1,4 @@
-"""Whether a job learnt anything, by its losses: what the events warn of at its end."""
+"""Checks the losses of a finished job, and warns in its events if it learnt nothing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ..engines.base import Step
 
-MIN_FALL = 0.02  # of the loss; below it nothing was learnt
+MIN_FALL = 0.02  # share of the first loss; a smaller fall means that nothing was learnt
 _MIN_STEPS = 4
 _WINDOW = 20
 
@@ -14,8 +14,8 @@ _WINDOW = 20
 def warning(steps: Sequence[Step], *, multiplier: float, unigram_loss: float | None) -> str:
     """A sentence if the losses say that nothing was learnt; empty if something was, or too few steps can tell.
 
-    `unigram_loss` is the loss (nats a token) of knowing only how often each token occurs in the lines: where a training
-    that takes too large steps comes to rest. None where the engine's loss is not one of tokens.
+    `unigram_loss` is the loss (nats a token) of a model that knows only how often each token occurs in the lines; a
+    training with too large steps ends there. None where the engine's loss is not one of tokens.
     """
     if len(steps) < _MIN_STEPS:
         return ""
@@ -39,7 +39,7 @@ def warning(steps: Sequence[Step], *, multiplier: float, unigram_loss: float | N
 
 
 def window(steps: Sequence[Step]) -> int:
-    """How many steps at either end are compared: a short epoch's, so that both have the same lines."""
+    """How many first and last steps are compared: those of a short epoch, so that both have the same lines."""
     per_epoch = sum(step.epoch == steps[0].epoch for step in steps)
     return min(per_epoch, max(_WINDOW, len(steps) // 10), len(steps) // 2)
 

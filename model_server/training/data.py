@@ -109,7 +109,7 @@ def _legacy(row: dict[str, Any], number: int) -> Example:
 
 
 def _whole(text: str, number: int) -> str:
-    """`text`, unless it holds half a surrogate pair, which no file could be written with."""
+    """`text`. Raises BadFile if it holds half a surrogate pair, which cannot be encoded."""
     if any("\ud800" <= sign <= "\udfff" for sign in text):
         raise BadFile(f"Line {number} holds half of a surrogate pair, which is not a character.")
     return text

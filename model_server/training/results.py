@@ -1,4 +1,4 @@
-"""What a job tells while it trains: metrics events at a sensible rate, and the results file with every step."""
+"""The steps of a job: some of them become metrics events, all of them go into the results file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MAX_METRICS_EVENTS = 200
 
 
 class StepLog:
-    """Takes each step: a row for the CSV, and every k-th one, as well as every validation, an event."""
+    """Collects the steps for the CSV; every k-th step and every validation becomes an event."""
 
     def __init__(self, store: Store, job: str) -> None:
         self._store = store
@@ -27,7 +27,7 @@ class StepLog:
         return self._steps[-1]
 
     def add(self, step: Step) -> None:
-        """Keeps a step, and tells of it if it is one of the few to be told."""
+        """Keeps a step, and adds an event if it is one of those to be reported."""
         self._steps.append(step)
         every = -(-step.total // MAX_METRICS_EVENTS)
         if step.number % every == 0 or step.number in (1, step.total) or step.valid_loss is not None:

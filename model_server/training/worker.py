@@ -213,7 +213,7 @@ def resolve(asked: dict[str, Any], *, lines: int) -> dict[str, Any]:
 
 
 def resolve_lora(asked: dict[str, Any], *, lines: int, method: str, further: bool) -> dict[str, Any]:
-    """Numbers for "auto", as the README tells: fewer epochs for many lines, smaller steps for what is already tuned."""
+    """Numbers for "auto", as in the README: fewer epochs for many lines, smaller steps for a tuned model."""
     dpo = method == "dpo"
     auto: dict[str, Any] = {
         "n_epochs": 2 if dpo else 3 if lines <= 1000 else 2 if lines <= 10_000 else 1,
@@ -228,7 +228,7 @@ def resolve_lora(asked: dict[str, Any], *, lines: int, method: str, further: boo
 def model_name(job: Mapping[str, Any], *, org: str) -> str:
     """`ft:<base>:<org>:<suffix>:<8 signs>`; a child of a tuned model keeps the base, and the suffix if given none.
 
-    The signs come from the job's id, so that a job that was taken up again makes the same name.
+    The signs come from the job's id, so that a job that starts again makes the same name.
     """
     model, suffix = job["model"], job["suffix"]
     parts = model.split(":")

@@ -1,4 +1,4 @@
-"""The mistakes real models make, made on purpose and rarely, so that review has something to find.
+"""Deliberate mistakes like those of real models, made rarely, so that review has something to find.
 
 Four kinds, each with the same probability (`--mistake-rate`): too short, an ingredient forgotten, a paragraph said
 twice, broken off in mid-sentence.

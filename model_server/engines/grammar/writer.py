@@ -1,6 +1,6 @@
-"""The door of base-zh: composes a story for a prompt.
+"""The writer of base-zh: composes a story for a prompt.
 
-A text so far is continued by the n-gram counts of base-zh's own stories: a grammar cannot go on from any text.
+A text so far is continued by an n-gram model of base-zh's own stories, as a grammar cannot continue any text.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ class GrammarWriter:
     def __init__(self, *, mistake_rate: float) -> None:
         self._mistake_rate = mistake_rate
         self._lock = threading.Lock()
-        self._follower: NgramWriter | None = None
+        self._continuation: NgramWriter | None = None
 
     def write(self, order: WriteOrder) -> Iterator[str]:
         """One piece. Temperature and top_p change nothing here: a grammar has no probabilities to bend."""
         if order.written.strip():
-            yield from self._going_on().write(order)
+            yield from self._continuation_writer().write(order)
             return
         rng = random.Random() if order.seed is None else random.Random(f"{order.seed}|{order.prompt}")
         asked = complete(find_ingredients(order.prompt), rng)
         yield spoil(compose(asked, rng), asked, rng, rate=self._mistake_rate)
 
-    def _going_on(self) -> NgramWriter:
-        """Made when first needed: it costs half a second."""
+    def _continuation_writer(self) -> NgramWriter:
+        """Made on first use, as it takes half a second."""
         with self._lock:
-            if self._follower is None:
-                self._follower = NgramWriter(base_model(FOLLOWING))
-            return self._follower
+            if self._continuation is None:
+                self._continuation = NgramWriter(base_model(FOLLOWING))
+            return self._continuation

@@ -1,4 +1,4 @@
-"""Base models on disk: what `--base-model NAME=PATH` may name, checked before anything heavy is imported."""
+"""The folders of `--base-model NAME=PATH`, checked before torch is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Loads base models and tokenizers: local files and safetensors only, no code from the folder, nothing from the net."""
+"""Loads base models and tokenizers from local safetensors; never runs a folder's code, never uses the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of anything that could call out
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the first import of a library that could use the network
 os.environ["TRANSFORMERS_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -42,7 +42,7 @@ def load_base(folder: Path, *, device: torch.device, dtype: str) -> Any:
     model: Any = AutoModelForCausalLM.from_pretrained(
         folder, use_safetensors=True, dtype=dtype_for(dtype, device), **_SAFE
     )
-    return model.to(device).train(mode=False)  # off: what only training does, such as dropout
+    return model.to(device).train(mode=False)  # turns off dropout and the like
 
 
 def load_tokenizer(folder: Path) -> Any:

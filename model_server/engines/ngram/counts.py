@@ -1,4 +1,4 @@
-"""The n-gram counts, their smoothing, and what can be asked of them.
+"""The n-gram counts and their smoothing.
 
 Interpolated Witten–Bell smoothing (I. H. Witten and T. C. Bell, "The zero-frequency problem: estimating the
 probabilities of novel events in adaptive text compression", IEEE Trans. Information Theory 37(4), 1991; the
@@ -66,7 +66,7 @@ class Counts:
         for start, table in self._from_start:
             node = table.get(context[start:])
             if node is None:
-                break  # a longer context cannot have been seen either
+                break  # then no longer context was seen either
             found.append(node)
         return found
 

@@ -3,7 +3,7 @@
 Slots are private-use code points. The first sign tells how many paragraphs the story has and whether it is told by an
 我 outside quotation marks; each paragraph break, and each soft sign between two sentences, repeats that and says which
 paragraph it is. So the model knows where in what kind of story it stands, which a few characters would not tell it.
-Soft signs are read but never scored: they follow from the punctuation, and guessing them is no merit.
+Soft signs are counted but never scored: they follow from the punctuation, so predicting them is trivial.
 """
 
 from __future__ import annotations

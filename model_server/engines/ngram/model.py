@@ -1,4 +1,4 @@
-"""A tuned model: counts, what it remembers of its training lines besides, and its file.
+"""A tuned model: its counts, its memory of the training lines, and its file.
 
 The file is gzipped JSON (never pickle: a model file must not be able to run code).
 """

@@ -1,4 +1,4 @@
-"""Finds the hero's name in a story, by a heuristic that is content to find none.
+"""Finds the hero's name in a story by a heuristic; there may be none.
 
 A candidate is a surname followed by one or two signs that can stand in a name. It counts how often it occurs, and more
 if it is introduced (名叫…, 在下…). The three-sign form wins over its two-sign beginning when it is nearly as frequent.

@@ -1,4 +1,4 @@
-"""What base-zh knows before any tuning: counts over stories of its own, always the same ones.
+"""The counts of base-zh before any tuning: those of a fixed set of its own stories.
 
 Tuning base-zh starts from the first few of them, as tuning any base model starts from what it was pretrained on: little
 enough that the training lines soon outweigh them. With many of them base-zh goes on from a text so far.

@@ -34,7 +34,7 @@ def train(order: TrainOrder, report: Report) -> Trained:
 
 
 def _fresh() -> NgramModel:
-    """The base model's counts and bonds; heroes, lengths and shapes are to be those of the training lines alone."""
+    """The base model's counts and bonds; heroes, lengths and shapes come from the training lines alone."""
     model = base_model()
     model.memory = Memory(bonds=model.memory.bonds)
     return model
@@ -91,7 +91,7 @@ def _encoded(example: Example, lead: str, stop: str) -> EncodedStory:
 
 
 def frame(examples: Sequence[Example]) -> tuple[str, str]:
-    """(leading blanks, stop string) that all legacy completions share; what ends a story is no stop."""
+    """(leading blanks, stop string) that all legacy completions share; a story's own ending is not part of it."""
     answers = [example.answer for example in examples]
     if not all(example.legacy for example in examples):
         return "", ""

@@ -1,4 +1,4 @@
-"""The door of a tuned model: finds what is asked, prepares the text so far, tells the rest, fills the slots."""
+"""The writer of a tuned model: finds the ingredients, encodes the text so far, samples the rest, fills the slots."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from .model import NgramModel, load
 from .names import candidates, is_surname, surname_of
 from .sampling import sample_story
 
-_NAME_COST = 3.0  # nats by which a text must be likelier with a name than without
-_SURE = 0.3  # probability of a slot from which a half-written word is taken for it
+_NAME_COST = 3.0  # nats; a text must be likelier by so much with a name than without
+_SURE = 0.3  # a half-written word is completed if its slot has at least this probability
 
 
 class NgramWriter:
@@ -82,7 +82,7 @@ class NgramWriter:
         return opening + decode(rest, fill)
 
     def _slotted(self, text: str, asked: Ingredients) -> tuple[list[str], Fill]:
-        """The paragraphs of a text so far with slots; a name said only once is found by what the model expects."""
+        """The paragraphs of a text so far with slots; a name that occurs once is found by the text's probability."""
         slotted, found = put_slots(text, asked)
         if found.name is None:
             readings = [put_slots(text, asked, name=name) for name in candidates(without(text, asked))[0]]
