@@ -70,7 +70,7 @@ class ChildRunner(ABC):
 
     @abstractmethod
     def argument(self, claim: Claim) -> dict[str, Any]:
-        """What the child is told, besides `data` and `fence`."""
+        """What the child needs to know besides `data` and `fence`."""
 
     @abstractmethod
     def fail(self, claim: Claim, code: int | None) -> None:
@@ -139,10 +139,10 @@ class ChildRunner(ABC):
 
         Each child leads a process group of its own, so that whatever it started can be ended with it.
         """
-        told = {"data": str(self._data), "fence": claim.fence} | self.argument(claim)
+        argument = {"data": str(self._data), "fence": claim.fence} | self.argument(claim)
         self._task, self._ended_by_us = claim.task, False
         self._child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", self.module, json.dumps(told)),
+            *(sys.executable, "-m", self.module, json.dumps(argument)),
             cwd=_ROOT,
             stdin=asyncio.subprocess.DEVNULL,
             start_new_session=True,

@@ -211,9 +211,9 @@ def main(arguments: Sequence[str]) -> None:
     run_child(arguments, _work)
 
 
-def _work(told: dict[str, Any]) -> None:
-    settings = Settings(data=Path(told["data"]), mistake_rate=told["mistake_rate"])
-    BatchWorker(settings, told["batch"], told["fence"], base_models=told["base_models"]).run()
+def _work(given: dict[str, Any]) -> None:
+    settings = Settings(data=Path(given["data"]), mistake_rate=given["mistake_rate"])
+    BatchWorker(settings, given["batch"], given["fence"], base_models=given["base_models"]).run()
 
 
 if __name__ == "__main__":

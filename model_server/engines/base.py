@@ -131,7 +131,7 @@ class TrainOrder:
     """One training: examples, numbers already resolved from "auto", and the model file to begin from.
 
     `parent` None begins from the base model. The result is written to `target`, a file or a folder as the engine
-    likes. `watch` is to be called at least twice a second, and ends the training by raising; `checkpoint` is told of
+    likes. `watch` is to be called at least twice a second, and ends the training by raising; `checkpoint` is called for
     each state that can already be used, as its step and its path within the folder of models.
     """
 

@@ -33,7 +33,7 @@ _CHECKPOINTS_KEPT = 3
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What the runner tells the child."""
+    """The argument of the child."""
 
     data: Path
     job: str
@@ -242,10 +242,10 @@ def main(arguments: Sequence[str]) -> None:
     run_child(arguments, _work)
 
 
-def _work(told: dict[str, Any]) -> None:
-    if told["bases"]:
+def _work(given: dict[str, Any]) -> None:
+    if given["bases"]:
         signal.signal(signal.SIGTERM, _stop)  # only lora can save a state
-    TrainingWorker(TrainingTask(**told | {"data": Path(told["data"])})).run()
+    TrainingWorker(TrainingTask(**given | {"data": Path(given["data"])})).run()
 
 
 def _stop(number: int, frame: object) -> None:
