@@ -19,7 +19,7 @@ from .errors import ApiError, on_api_error, on_crash, on_http_exception
 from .limits import AccessControl
 from .routes import batches, chat, completions, files, jobs, models, moderations
 from .settings import Settings
-from .streaming import Streams
+from .streaming import StreamCounter
 from .training.runner import TrainingRunner
 
 
@@ -67,5 +67,5 @@ def create_app(settings: Settings) -> Starlette:
     app.state.runner = runner
     app.state.batch_runner = batch_runner
     app.state.registry = registry
-    app.state.streams = Streams()
+    app.state.streams = StreamCounter()
     return app

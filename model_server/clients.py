@@ -11,6 +11,8 @@ from typing import Any
 
 from starlette.requests import Request
 
+from .errors import ApiError
+
 UNNAMED_CLIENT = ""  # the client of keys without a name, and of every request where no key is required
 
 
@@ -33,3 +35,10 @@ def client_of(request: Request) -> str:
 def owned(row: Mapping[str, Any] | None, request: Request) -> bool:
     """Whether there is such a row and the requesting client owns it."""
     return row is not None and row["client"] == client_of(request)
+
+
+def own_row(row: dict[str, Any] | None, request: Request, *, missing: ApiError) -> dict[str, Any]:
+    """`row`. Raises `missing` if there is no row or another client owns it."""
+    if row is None or not owned(row, request):
+        raise missing
+    return row

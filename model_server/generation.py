@@ -87,7 +87,7 @@ class StopStrings:
             self.found = True
             ready, self._held = self._held[: min(ends)], ""
             return ready
-        keep = self._could_begin_one()
+        keep = self._length_of_partial_stop()
         ready, self._held = self._held[: len(self._held) - keep], self._held[len(self._held) - keep :]
         return ready
 
@@ -96,7 +96,7 @@ class StopStrings:
         held, self._held = self._held, ""
         return held
 
-    def _could_begin_one(self) -> int:
+    def _length_of_partial_stop(self) -> int:
         for size in range(max((len(stop) for stop in self._stops), default=0) - 1, 0, -1):
             if any(len(stop) > size and stop.startswith(self._held[-size:]) for stop in self._stops):
                 return min(size, len(self._held))

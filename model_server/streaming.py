@@ -28,14 +28,14 @@ CLIENT_CLOSED_REQUEST = 499  # nginx's status for a client that has left; the st
 Chunk = dict[str, Any]
 
 
-class Streams:
+class StreamCounter:
     """How many streams are open; /health shows it."""
 
     def __init__(self) -> None:
         self.open = 0
 
     @contextmanager
-    def one_more(self) -> Iterator[None]:
+    def count(self) -> Iterator[None]:
         """Counts a stream for as long as it runs, however it ends."""
         self.open += 1
         try:
@@ -70,7 +70,7 @@ class EventStream(StreamingResponse):
         self,
         output: Answer,
         *,
-        streams: Streams,
+        streams: StreamCounter,
         per_second: float,
         opening: list[Chunk],
         body: Callable[[str], Chunk],
@@ -86,7 +86,7 @@ class EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Sends, and at the same time waits for the disconnect, which a waiting generator would notice too late."""
-        with self._streams.one_more():
+        with self._streams.count():
             sending = asyncio.ensure_future(self.stream_response(send))
             leaving = asyncio.ensure_future(_disconnected(receive))
             try:
@@ -115,7 +115,7 @@ class EventStream(StreamingResponse):
         yield "data: [DONE]\n\n"
 
 
-async def whole(output: Answer, receive: Receive) -> str:
+async def read_whole(output: Answer, receive: Receive) -> str:
     """The whole text of an answer that is not streamed; a client that leaves ends the writing."""
     writing = asyncio.ensure_future(_joined(output))
     leaving = asyncio.ensure_future(_disconnected(receive))

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from ..batches.store import ENDED
-from ..clients import client_of, owned
+from ..clients import client_of, own_row, owned
 from ..errors import invalid, not_found
 from ..paging import page, read_page
 from ..schemas import BatchRequest, read_json
@@ -69,10 +69,8 @@ def _record(request: Request, asked: BatchRequest) -> dict[str, Any]:
 
 def _row(request: Request) -> dict[str, Any]:
     id = request.path_params["id"]
-    row: dict[str, Any] | None = request.app.state.store.batch(id)
-    if row is None or not owned(row, request):
-        raise not_found("batch", id, param="batch_id")
-    return row
+    missing = not_found("batch", id, param="batch_id")
+    return own_row(request.app.state.store.batch(id), request, missing=missing)
 
 
 def list_batches(request: Request) -> Response:

@@ -16,7 +16,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from ..clients import client_of, owned
+from ..clients import client_of, own_row
 from ..database import new_id
 from ..errors import invalid, not_found, too_large
 from ..paging import page, read_page
@@ -107,10 +107,8 @@ def _keep(request: Request, upload: UploadFile, purpose: str) -> dict[str, Any]:
 
 def _row(request: Request) -> dict[str, Any]:
     id = request.path_params["id"]
-    row: dict[str, Any] | None = request.app.state.store.file(id)
-    if row is None or not owned(row, request):
-        raise not_found("File object", id, param="id")
-    return row
+    missing = not_found("File object", id, param="id")
+    return own_row(request.app.state.store.file(id), request, missing=missing)
 
 
 def list_files(request: Request) -> Response:

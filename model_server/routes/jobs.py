@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..clients import client_of, owned
+from ..clients import client_of, own_row, owned
 from ..errors import ApiError, invalid, not_found
 from ..paging import page, read_page
 from ..schemas import JobRequest, read_json
@@ -89,10 +89,8 @@ def _suffix(suffix: str | None) -> str | None:
 
 def _row(request: Request) -> dict[str, Any]:
     id = request.path_params["id"]
-    row: dict[str, Any] | None = request.app.state.store.job(id)
-    if row is None or not owned(row, request):
-        raise not_found("fine-tuning job", id, param="fine_tuning_job_id", code="fine_tune_not_found")
-    return row
+    missing = not_found("fine-tuning job", id, param="fine_tuning_job_id", code="fine_tune_not_found")
+    return own_row(request.app.state.store.job(id), request, missing=missing)
 
 
 def list_jobs(request: Request) -> Response:

@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from ..clients import client_of, owned
+from ..clients import client_of, own_row
 from ..engines.registry import BASE_CREATED
 from ..errors import ApiError, not_found
 from ..store import remove_model
@@ -29,10 +29,8 @@ def list_models(request: Request) -> Response:
 
 def _row(request: Request) -> dict[str, Any]:
     id = request.path_params["id"]
-    row: dict[str, Any] | None = request.app.state.store.model(id)
-    if row is None or not owned(row, request):
-        raise _unknown(id)
-    return row
+    missing = _unknown(id)
+    return own_row(request.app.state.store.model(id), request, missing=missing)
 
 
 def _unknown(id: str) -> ApiError:

@@ -28,11 +28,11 @@ async def create_moderation(request: Request) -> Response:
     """Flags each input in which a listed word occurs."""
     asked = await read_json(request, ModerationRequest)
     texts = [asked.input] if isinstance(asked.input, str) else asked.input
-    results = [_judge(text.lower()) for text in texts]
+    results = [_moderate(text.lower()) for text in texts]
     return JSONResponse({"id": new_id("modr"), "model": "word-list", "results": results})
 
 
-def _judge(text: str) -> dict[str, Any]:
+def _moderate(text: str) -> dict[str, Any]:
     categories = {category: any(word in text for word in words) for category, words in WORDS.items()}
     return {
         "flagged": any(categories.values()),

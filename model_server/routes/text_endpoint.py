@@ -14,7 +14,7 @@ from ..database import new_id
 from ..engines.base import Answer, WriteOrder, Writer
 from ..generation import Output, begin, in_engine_thread, usage
 from ..schemas import ChatRequest, CompletionRequest, read_json
-from ..streaming import Chunk, EventStream, whole
+from ..streaming import Chunk, EventStream, read_whole
 
 Asked = TypeVar("Asked", ChatRequest, CompletionRequest)
 
@@ -55,7 +55,7 @@ class TextEndpoint(ABC, Generic[Asked]):
         answer = await begin(engine, self.order(asked), prompt_tokens=self.prompt_tokens(asked))
         if asked.stream:
             return self._stream(request, asked, answer)
-        return JSONResponse(self._body(asked, answer, await whole(answer, request.receive)))
+        return JSONResponse(self._body(asked, answer, await read_whole(answer, request.receive)))
 
     def write(self, asked: Asked, writer: Writer) -> dict[str, Any]:
         """The whole answer of a built-in engine; blocks while it is written."""

@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from ..child_processes import MAX_STARTS, ChildRunner, Claim
-from ..engines.lora.train import tidy
+from ..engines.lora.train import remove_unfinished_files
 from ..settings import Settings
 from ..store import ENDED, PAUSED, Store
 
@@ -61,7 +61,7 @@ class TrainingRunner(ChildRunner):
         """Removes what only an unfinished training needs."""
         row = self._store.job(task)
         if row and row["status"] in ENDED:
-            tidy(self._settings.models / task)
+            remove_unfinished_files(self._settings.models / task)
 
     def fail(self, claim: Claim, code: int | None) -> None:
         """Fails the job with a sentence for the person who ordered it."""
@@ -78,7 +78,7 @@ class TrainingRunner(ChildRunner):
         if self.works_on(job):
             self.kill(job)
         else:
-            tidy(self._settings.models / job)
+            remove_unfinished_files(self._settings.models / job)
 
     def pause(self, job: str) -> None:
         """Asks the child that works on a paused job to save its state and end."""

@@ -165,7 +165,7 @@ def _unexpected_end(code: int, log: Path) -> TrainingFault:
     return TrainingFault(f"The training process ended unexpectedly (exit code {code}). {last}"[:500].strip())
 
 
-def tidy(folder: Path) -> None:
+def remove_unfinished_files(folder: Path) -> None:
     """Removes from an ended job's folder what only an unfinished training needs; the checkpoints stay."""
     for pattern in _UNFINISHED_FILES:
         for path in folder.glob(pattern):

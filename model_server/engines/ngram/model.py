@@ -76,7 +76,7 @@ class Memory:
             if bond[2] != fill.story_type:
                 bond[2] = MIXED
 
-    def foreign(self, text: str, fill: Fill) -> int:
+    def count_foreign_phrases(self, text: str, fill: Fill) -> int:
         """How many phrases of `text` belong to another power or type than `fill`'s."""
         found = 0
         for at in range(len(text) - BOND_SIZE + 1):

@@ -60,7 +60,11 @@ def _best_sentence(
         repeated = len(sentence) > 8 and _CLOSES.sub("", sentence) in text
         if repeated:
             params = SamplingParams(max(params.temperature, _MIN_RETRY_TEMPERATURE), params.top_p)
-        faults = 4 * repeated + model.memory.foreign(text[-4:] + sentence, fill) + 3 * _unbalanced(sentence)
+        faults = (
+            4 * repeated
+            + model.memory.count_foreign_phrases(text[-4:] + sentence, fill)
+            + 3 * _unbalanced(sentence)
+        )
         if faults < fewest:
             best, fewest = sentence, faults
         if fewest == 0:
@@ -73,11 +77,11 @@ def _sentence(model: NgramModel, text: str, params: SamplingParams, rng: random.
     sentence, place = "", place_after(text)
     while len(sentence) < _MAX_SENTENCE_LENGTH and not _CLOSES.fullmatch(sentence[-1:]):
         chances = model.counts.distribution(text[-MAX_ORDER:] + sentence)
-        sentence += _draw(_here(chances, place), params, rng)
+        sentence += _draw(_fitting_tokens(chances, place), params, rng)
     return sentence
 
 
-def _here(chances: dict[str, float], place: Place) -> dict[str, float]:
+def _fitting_tokens(chances: dict[str, float], place: Place) -> dict[str, float]:
     """Removes the signs of other plots and paragraphs; if no token is left, returns the sign that belongs here."""
     own = {place.soft, END} if place.is_last else {place.soft, place.hard}
     fitting = {token: chance for token, chance in chances.items() if token in own or not _CLOSES.match(token)}
@@ -119,7 +123,7 @@ def _story_faults(model: NgramModel, before: str, rest: str, fill: Fill) -> floa
         + 5 * named_once
         + 4 * odd_length
         + 3 * _repeats(text)
-        + memory.foreign(rest, fill)
+        + memory.count_foreign_phrases(rest, fill)
     )
 
 

@@ -86,12 +86,10 @@ class NgramWriter:
         slotted, found = put_slots(text, asked)
         if found.name is None:
             readings = [put_slots(text, asked, name=name) for name in candidates(without(text, asked))[0]]
-            slotted, found = min(
-                [(slotted, found), *readings], key=lambda reading: self._strangeness(*reading)
-            )
+            slotted, found = min([(slotted, found), *readings], key=lambda reading: self._loss(*reading))
         return slotted.split("\n"), found
 
-    def _strangeness(self, slotted: str, found: Fill) -> float:
+    def _loss(self, slotted: str, found: Fill) -> float:
         paragraphs = slotted.split("\n")
         start = self._likeliest_start(paragraphs, min_paragraphs=len(paragraphs))
         return self._model.counts.score(start + join(paragraphs, start))[0] + _NAME_COST * (
