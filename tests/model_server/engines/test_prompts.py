@@ -76,11 +76,11 @@ def test_a_last_assistant_message_is_continued() -> None:
     assert conversation(messages) == ("宋,发射激光,艰难", "宋朝的")
 
 
-@pytest.mark.parametrize("wish", ["接着写", "请继续写下去。", "continue"])
-def test_a_wish_to_go_on_continues(wish: str) -> None:
-    messages = [("user", "宋,发射激光,艰难"), ("assistant", "宋朝的"), ("user", wish)]
+@pytest.mark.parametrize("request_text", ["接着写", "请继续写下去。", "continue"])
+def test_a_request_to_go_on_continues(request_text: str) -> None:
+    messages = [("user", "宋,发射激光,艰难"), ("assistant", "宋朝的"), ("user", request_text)]
     assert conversation(messages) == ("宋,发射激光,艰难", "宋朝的")
-    assert conversation([*messages, ("assistant", "画师"), ("user", wish)])[1] == "宋朝的画师"
+    assert conversation([*messages, ("assistant", "画师"), ("user", request_text)])[1] == "宋朝的画师"
 
 
 def test_a_new_question_begins_anew() -> None:
