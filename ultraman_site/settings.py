@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 import environ
-from csp.constants import NONCE, NONE, SELF  # type: ignore[import-untyped]
+from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
