@@ -118,7 +118,7 @@ def end(story: Story, *, reason: EndReason, length: int, error: str = "", text: 
 
 
 def final_state(reason: str, *, has_text: bool) -> Story.State:
-    """The state a text ends in (DESIGN, States)."""
+    """The state a text ends in (docs/contracts.md, "States")."""
     if not has_text:
         return Story.State.FAILED
     return Story.State.WRITTEN if reason == EndReason.STOP else Story.State.INTERRUPTED

@@ -38,7 +38,7 @@ MOST_SAID = 20  # messages from a client in ten seconds
 
 
 class StoryConsumer(AsyncWebsocketConsumer):
-    """One viewer of one story; the messages are in DESIGN, "Story socket"."""
+    """One viewer of one story; the messages are in docs/contracts.md, "Story socket"."""
 
     channel_layer_alias = ""  # hints come through the switchboard: a handshake needs no Redis
     story: Story | None = None

@@ -1,7 +1,7 @@
 """What one viewer of a story has to be sent (floor 3, pure).
 
 The row is the truth, a hint (`hints.py`) only says what was committed. `Viewer` turns rows and hints, however
-late, doubled or lost, into the messages of the story socket (DESIGN, Contracts), each piece of text exactly once.
+late, doubled or lost, into the messages of the story socket (docs/contracts.md), each piece of text exactly once.
 """
 
 from collections.abc import Mapping

@@ -20,7 +20,7 @@ FLOORS: list[tuple[int, str]] = [
     (1, "ultraman_site.settings ultraman_site.environment ultraman_site.llm ultraman_site.llm_settings"),
     (1, "ultraman_site.publishing ultraman_site.outage ultraman_site.patience ultraman_site.rates"),
     (1, "ultraman_site.answers ultraman_site.llm_errors ultraman_site.redaction ultraman_site.proxies"),
-    (1, "ultraman_site.log_lines ultraman_site.sessions"),
+    (1, "ultraman_site.log_lines ultraman_site.sessions ultraman_site.variables"),
     (1, "ultraman_site.limiter ultraman_site.limiter.*"),
     (8, "manage ultraman_site ultraman_site.celery ultraman_site.asgi ultraman_site.wsgi ultraman_site.urls"),
     (8, "ultraman_site.handshake ultraman_site.bodies"),

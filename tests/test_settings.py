@@ -1,9 +1,12 @@
 """Where each setting comes from, and what is said when one is wrong."""
 
+import ast
 import os
+import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +15,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tests.environment import BASE_DIR, OURS, clean_environment
 from ultraman_site import environment
-from ultraman_site.environment import load, merge, read_file
+from ultraman_site.environment import UnknownVariable, Values, find_variable, load, merge, read_file
+from ultraman_site.variables import VARIABLES, Kind, Section
 
 PRODUCTION = {"SECRET_KEY": "x" * 60, "READ_ENV_FILES": "0", "ALLOWED_HOSTS": "stories.example"}
 
@@ -216,3 +220,138 @@ def test_the_policy_allows_no_inline_code(settings_of):
 
     assert directives["default-src"] == ["'self'"]
     assert not [value for values in directives.values() for value in values if "unsafe" in value]
+
+
+# --- the table ------------------------------------------------------------------------------------------
+
+# What our code calls a mapping of variables.
+SOURCES = {"environ", "given", "before", "variables", "values", "getenv"}
+NAME = re.compile(r"[A-Z][A-Z0-9_]+")
+EXAMPLE, README = BASE_DIR / ".env.example", BASE_DIR / "README.md"
+
+
+def source_files() -> Iterator[Path]:
+    """Every module of the site; the model server has options of its own."""
+    yield BASE_DIR / "manage.py"
+    for package in sorted(BASE_DIR.glob("*/__init__.py")):
+        if package.parent.name not in ("tests", "bench", "model_server"):
+            yield from sorted(package.parent.rglob("*.py"))
+
+
+def names_read(source: str) -> set[str]:
+    """The variables that this code reads: `given.get("X")`, `os.environ["X"]`, `os.getenv("X")`, `values.text("X")`."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        place, key = None, None
+        if isinstance(node, ast.Subscript):
+            place, key = node.value, node.slice
+        elif isinstance(node, ast.Call) and node.args:
+            place, key = node.func, node.args[0]
+            place = place.value if isinstance(place, ast.Attribute) and place.attr != "getenv" else place
+        words = {getattr(place, "id", ""), getattr(place, "attr", "")}
+        if isinstance(key, ast.Constant) and isinstance(key.value, str) and NAME.fullmatch(key.value):
+            found |= {key.value} if words & SOURCES else set()
+    return found
+
+
+def test_no_variable_is_read_that_the_table_does_not_have():
+    read = {name: path for path in source_files() for name in names_read(path.read_text("utf-8"))}
+
+    assert {name: path for name, path in read.items() if find_variable(name) is None} == {}
+    assert len(read) > 25
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'os.environ.get("NEWCOMER")',
+        'os.environ["NEWCOMER"]',
+        'os.getenv("NEWCOMER")',
+        'given.get("NEWCOMER") or "1"',
+        'A = values.count("NEWCOMER")',
+    ],
+)
+def test_each_way_to_read_a_variable_is_seen(source):
+    assert names_read(source) == {"NEWCOMER"}
+
+
+def test_every_variable_of_the_table_is_read_somewhere():
+    files = [path for path in source_files() if path.name != "variables.py"]
+    code = "\n".join(path.read_text("utf-8") for path in files)
+
+    assert [row.name for row in VARIABLES if f'"{row.name.partition("<")[0]}' not in code] == []
+
+
+def test_the_suite_takes_every_variable_of_the_table_away():
+    grouped = ("OPENAI_", "LLM_", "DJANGO_")
+    ours = {row.name for row in VARIABLES if not row.name.startswith(grouped)}
+
+    assert ours - {"READ_ENV_FILES", "NO_COLOR"} == set(OURS)
+
+
+def test_a_variable_that_is_not_in_the_table_cannot_be_read():
+    with pytest.raises(UnknownVariable, match="NEWCOMER"):
+        Values({"NEWCOMER": "1"}).text("NEWCOMER")
+    with pytest.raises(UnknownVariable, match="READER_STREAMS"):
+        Values({}).text("READER_STREAMS")
+
+
+def test_an_alias_is_found_by_its_pattern():
+    row = find_variable("LLM_KEY_LAB")
+
+    assert row is not None and (row.name, row.kind) == ("LLM_KEY_<ALIAS>", Kind.SECRET)
+    assert find_variable("LLM_KEY") is None
+
+
+def test_an_empty_value_counts_as_unset(settings_of):
+    values = settings_of(REDIS_URL="", DATA_DIR="", ALLOWED_HOSTS="", DEBUG="", READER_STREAMS="")
+
+    assert values["REDIS_URL"] == "redis://127.0.0.1:6379/0"
+    assert values["DATA_DIR"] == BASE_DIR / "var"
+    assert values["ALLOWED_HOSTS"] == ["127.0.0.1", "localhost", "[::1]"]
+    assert (values["DEBUG"], values["READER_STREAMS"]) == (False, 5)
+
+
+def test_a_value_may_name_another_variable():
+    assert Values({"REDIS_URL": "$OTHER", "OTHER": "redis://other"}).text("REDIS_URL") == "redis://other"
+
+
+@pytest.mark.parametrize("flag", ["1", "true", "yes", "on"])
+def test_a_flag_is_raised_by_any_word_for_it(flag):
+    assert Values({"DEBUG": flag}).flag("DEBUG") is True
+    assert Values({"DEBUG": "0"}).flag("DEBUG") is False
+
+
+def test_example_and_tables_are_those_of_the_table():
+    done = tables("check")
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_a_table_that_drifted_is_found_and_mended():
+    as_it_is = README.read_text("utf-8")
+    drifted = as_it_is.replace("| `READER_STREAMS` |", "| `READER_STREAM` |").replace("| `5` |", "| `6` |")
+    mended = runpy.run_path(str(BASE_DIR / "bin" / "settings_tables.py"))["readme_text"](drifted)
+
+    assert drifted != as_it_is and mended == as_it_is
+
+
+def test_example_and_tables_name_every_variable_for_people():
+    example, readme = EXAMPLE.read_text("utf-8"), README.read_text("utf-8")
+    rows = [row for row in VARIABLES if row.section != Section.INTERNAL]
+
+    assert [row.name for row in rows if f"\n#{row.name.partition('<')[0]}" not in example] == []
+    assert [row.name for row in rows if readme.count(f"\n| `{row.name}` |") != 2] == []
+    assert [row.name for row in rows if row.zh not in readme or row.en not in readme] == []
+
+
+def test_no_value_of_this_machine_gets_into_a_file():
+    told = tables("check", SECRET_KEY="kept to myself", OPENAI_API_KEY="sk-1", REDIS_URL="redis://here")
+
+    assert (told.returncode, told.stdout) == (0, "")
+
+
+def tables(command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "bin/settings_tables.py", command]
+    env = clean_environment() | variables
+    return subprocess.run(line, cwd=BASE_DIR, env=env, capture_output=True, text=True, check=False)

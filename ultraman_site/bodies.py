@@ -79,9 +79,11 @@ class BoundedBody:
     async def send(self, message: Any) -> None:
         """Ends the connection of a refused body with its answer: the rest of it is not waited for."""
         if TOO_LONG not in self.scope:
-            return await self._send(message)
+            await self._send(message)
+            return
         if message["type"] == "http.response.start":
-            return await self._send({**message, "headers": [*message["headers"], (b"connection", b"close")]})
+            await self._send({**message, "headers": [*message["headers"], (b"connection", b"close")]})
+            return
         await self._send({**message, "more_body": True})
         if not message.get("more_body"):
             await self._linger()

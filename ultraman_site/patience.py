@@ -34,7 +34,7 @@ def patiently(
     other error.
     """
     guarded = backoff.on_exception(
-        _waits,  # type: ignore[arg-type]
+        _waits,
         TryAgainLater,
         max_time=max_seconds,
         giveup=lambda error: not _is_short_limit(error, max_seconds) or not wanted(),

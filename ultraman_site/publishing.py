@@ -20,7 +20,7 @@ PATIENCE = 2.0  # seconds that a page waits for Redis, or for a connection to it
 CONNECTIONS = 10
 
 
-def publish(task: Task, *keys: Any) -> bool:
+def publish(task: "Task[Any, Any]", *keys: Any) -> bool:
     """Sends `task(*keys)` to its queue. False when Redis is away; who learns that first leaves a line in the log."""
     url, began = task.app.conf.broker_url, time.monotonic()
     outage = outage_of(url)
@@ -44,4 +44,5 @@ def _producers(url: str) -> ProducerPool:
     """Connections to the broker for messages alone, tried once: a worker's own may wait longer than a page."""
     options = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "max_retries": 0}
     connection = current_app.connection_for_write(url, transport_options=options)
-    return Producers(limit=CONNECTIONS)[connection]
+    producers: ProducerPool = Producers(limit=CONNECTIONS)[connection]
+    return producers

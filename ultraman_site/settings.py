@@ -1,56 +1,32 @@
-"""Settings of the site: every value comes from the environment, read once, here (see `.env.example`)."""
+"""Settings of the site: every value comes from the environment, read once, here, by the table in `variables.py`."""
 
 import logging
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import environ
-from csp.constants import NONCE, NONE, SELF  # type: ignore[import-untyped]
+from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from ultraman_site.environment import BASE_DIR, load
+from ultraman_site.environment import BASE_DIR, Values, load
 from ultraman_site.llm_settings import Endpoint, read_endpoints
 from ultraman_site.proxies import read_networks
 
 __all__ = ["BASE_DIR", "NONCE", "Endpoint"]
 
 
-class Env(environ.Env):
-    ENVIRON = load()
+variables = load()
+values = Values(variables)
 
-
-env = Env()
-
-
-def positive(name: str, default: int) -> int:
-    value = env.str(name, default="") or str(default)
-    if not value.isdecimal() or int(value) < 1:
-        raise ImproperlyConfigured(f"{name} must be a whole number above 0, not {value!r}.")
-    return int(value)
-
-
-def amount(name: str) -> Decimal | None:
-    """USD, None where it is not set."""
-    value = env.str(name, default="")
-    try:
-        usd = Decimal(value or 0)
-    except InvalidOperation:
-        usd = Decimal("NaN")
-    if not usd.is_finite() or usd < 0:
-        raise ImproperlyConfigured(f"{name} must be an amount in USD such as 5 or 0.50, not {value!r}.")
-    return usd if value else None
-
-
-DEBUG = env.bool("DEBUG", default=False)
-SECRET_KEY = env.str("SECRET_KEY", default="")
+DEBUG = values.flag("DEBUG")
+SECRET_KEY = values.text("SECRET_KEY")
 if not SECRET_KEY:
     raise ImproperlyConfigured("SECRET_KEY is not set: start the site with `make run`, or set it in .env.")
-ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["127.0.0.1", "localhost", "[::1]"])
+ALLOWED_HOSTS = values.names("ALLOWED_HOSTS")
 # The proxies whose X-Forwarded-For and X-Forwarded-Proto are believed; what they say is judged in proxies.py alone.
-TRUSTED_PROXIES = read_networks(env.str("TRUSTED_PROXIES", default=""))
+TRUSTED_PROXIES = read_networks(values.text("TRUSTED_PROXIES"))
 CSRF_TRUSTED_ORIGINS = [f"https://{host.lstrip('.')}" for host in ALLOWED_HOSTS if host != "*"]
-DATA_DIR = Path(BASE_DIR / env.str("DATA_DIR", default="var"))
+DATA_DIR = Path(BASE_DIR / values.text("DATA_DIR"))
 MEDIA_ROOT = DATA_DIR / "files"
 # What is stored is for our user alone, whatever the umask; what `collectstatic` lays out is for everyone.
 FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
@@ -129,13 +105,14 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": env.db_url("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'site.sqlite3'}")}
+database_url = values.text("DATABASE_URL") or f"sqlite:///{DATA_DIR / 'site.sqlite3'}"
+DATABASES = {"default": environ.Env.db_url_config(database_url)}
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # One writer at a time: take its lock when a transaction begins, wait for it, and let readers go on.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": positive("SQLITE_TIMEOUT", 10),  # seconds; who would wait for longer is told so
+        "timeout": values.count("SQLITE_TIMEOUT"),  # seconds; who would wait for longer is told so
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
     # Opening one costs milliseconds, and who closes the last one writes the whole log back to the file.
@@ -144,7 +121,7 @@ else:
     DATABASES["default"]["OPTIONS"] = {"pool": {"min_size": 0, "max_size": 20, "timeout": 10}}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.str("REDIS_URL", default="redis://127.0.0.1:6379/0")
+REDIS_URL = values.text("REDIS_URL")
 
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
@@ -170,27 +147,25 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_BEAT_SCHEDULER = "celery.beat:Scheduler"
 
 # Models and money. The default endpoint is OPENAI_*; further ones are LLM_ENDPOINT_<ALIAS>.
-LLM_ENDPOINTS: dict[str, Endpoint] = read_endpoints(Env.ENVIRON)
-OPENAI_MODEL = env.str("OPENAI_MODEL", default="") or "base-zh"
-FINE_TUNE_BASE_MODEL = env.str("FINE_TUNE_BASE_MODEL", default="") or OPENAI_MODEL
-DAILY_SPEND_LIMIT_USD = amount("DAILY_SPEND_LIMIT_USD")
+LLM_ENDPOINTS: dict[str, Endpoint] = read_endpoints(variables)
+OPENAI_MODEL = values.text("OPENAI_MODEL")
+FINE_TUNE_BASE_MODEL = values.text("FINE_TUNE_BASE_MODEL") or OPENAI_MODEL
+DAILY_SPEND_LIMIT_USD = values.usd("DAILY_SPEND_LIMIT_USD")
 
-READER_STORIES_PER_DAY = positive("READER_STORIES_PER_DAY", 50)
-READER_STREAMS = positive("READER_STREAMS", 5)
-ADDRESS_STORIES_PER_DAY = positive("ADDRESS_STORIES_PER_DAY", 200)
-ADDRESS_SOCKETS = positive("ADDRESS_SOCKETS", 150)
-SITE_STORIES_PER_DAY = (
-    positive("SITE_STORIES_PER_DAY", 0) if env.str("SITE_STORIES_PER_DAY", default="") else None
-)
+READER_STORIES_PER_DAY = values.count("READER_STORIES_PER_DAY")
+READER_STREAMS = values.count("READER_STREAMS")
+ADDRESS_STORIES_PER_DAY = values.count("ADDRESS_STORIES_PER_DAY")
+ADDRESS_SOCKETS = values.count("ADDRESS_SOCKETS")
+SITE_STORIES_PER_DAY = values.count_or_none("SITE_STORIES_PER_DAY")
 # What becomes of an order whose ingredients could not be moderated because the call itself failed.
-MODERATION_FAIL_OPEN = env.bool("MODERATION_FAIL_OPEN", default=False)
+MODERATION_FAIL_OPEN = values.flag("MODERATION_FAIL_OPEN")
 
 # The look at each story on its arrival: when it is flagged. Flags sort the queue and decide nothing.
-QUALITY_SHORTEST = positive("QUALITY_SHORTEST", 240)
-QUALITY_LONGEST = positive("QUALITY_LONGEST", 480)
-QUALITY_CHINESE_SHARE = positive("QUALITY_CHINESE_PERCENT", 80) / 100
-QUALITY_REPEATED_LENGTH = positive("QUALITY_REPEATED_LENGTH", 10)
-QUALITY_DUPLICATE_SCORE = positive("QUALITY_DUPLICATE_SCORE", 80)
+QUALITY_SHORTEST = values.count("QUALITY_SHORTEST")
+QUALITY_LONGEST = values.count("QUALITY_LONGEST")
+QUALITY_CHINESE_SHARE = values.count("QUALITY_CHINESE_PERCENT") / 100
+QUALITY_REPEATED_LENGTH = values.count("QUALITY_REPEATED_LENGTH")
+QUALITY_DUPLICATE_SCORE = values.count("QUALITY_DUPLICATE_SCORE")
 
 LANGUAGE_CODE = "zh-hans"
 LANGUAGES = [("zh-hans", _("中文")), ("en", _("English"))]

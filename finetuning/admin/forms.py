@@ -17,7 +17,7 @@ from stories.models import LanguageModel, Run, Story
 MOST_RUNS = 60
 
 
-class RunChoices(forms.ModelMultipleChoiceField):
+class RunChoices(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # no generic when it runs
     """Runs, each with what it can give."""
 
     def label_from_instance(self, obj: Any) -> str:
