@@ -30,7 +30,7 @@ help:
 	@echo "make clean         删除 .venv 和缓存，保留数据 · remove .venv and caches, keep the data"
 
 run: $(VENV)/run.stamp
-	@exec $(PY) -m ultraman_site.devserver --end-with-parent
+	@exec $(PY) -m devserver --end-with-parent
 
 test: $(VENV)/test.stamp
 	@exec bin/test

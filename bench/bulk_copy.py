@@ -39,8 +39,8 @@ class Copy:
 
     def write(self, stories: int) -> Order:
         """Orders a run of that many stories and waits for its end."""
-        from stories.generation import count_states, plan_run, start_run
         from stories.models import Attempt, Run
+        from stories.runs.lifecycle import count_states, plan_run, start_run
         from stories.tasks import publish_run, sweep
 
         run = plan_run(dynasties=["唐"], powers=["隐形"], types=["轻松"], repeat=stories, budget=10**12)
@@ -107,8 +107,8 @@ def _start_worker(number: int) -> Child:
 
 
 def _prepare() -> None:
+    from stories.language_models import ensure_models
     from stories.models import Template
-    from stories.serving import ensure_models
 
     ensure_models()
     user = "请写一个三百字左右的故事：{dynasty}朝的主人公获得了{super_power}，{story_type}地打败了怪兽。"

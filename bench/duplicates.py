@@ -95,8 +95,8 @@ def fill(stories: Sequence[tuple[tuple[str, str, str], str]]) -> list[Any]:
     from django.db import transaction
 
     from stories.models import Band, Fingerprint, Story
-    from stories.quality.comparing import take_print
-    from stories.quality.reading import normalise
+    from stories.review.quality.near_duplicates import take_print
+    from stories.review.quality.passages import normalise
 
     rows = [make_row(combo, text) for combo, text in stories]
     for start in range(0, len(rows), 1000):
@@ -137,8 +137,8 @@ def make_row(combo: tuple[str, str, str], text: str) -> Any:
 
 def arrive(row: Any) -> tuple[float, float, list[Any]]:
     """Seconds from a written story to its neighbours (of the clock, of this core), and the neighbours."""
-    from stories.quality.comparing import find_neighbours, keep_print, take_print
-    from stories.quality.reading import normalise
+    from stories.review.quality.near_duplicates import find_neighbours, keep_print, take_print
+    from stories.review.quality.passages import normalise
 
     started, worked = time.perf_counter(), time.thread_time()
     plain = normalise(row.text)
@@ -229,7 +229,7 @@ def ask_peer(texts: Sequence[str], new: Sequence[str]) -> tuple[float, list[tupl
     """RapidFuzz over all: CPU seconds per new text, and each one's best score with its place."""
     from rapidfuzz import fuzz, process
 
-    from stories.quality.reading import normalise
+    from stories.review.quality.passages import normalise
 
     known = [normalise(text) for text in texts]
     best: list[tuple[float, int]] = []

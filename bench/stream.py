@@ -122,9 +122,9 @@ def call_bare(copy: Copy, count: int) -> Delays:
 
 
 def make_stories(count: int) -> list[Any]:
+    from stories.generation.prompts import current_template
+    from stories.language_models import serving_model
     from stories.models import Story
-    from stories.prompts import current_template
-    from stories.serving import serving_model
 
     combo = {"dynasty": "唐", "super_power": "隐形", "story_type": "轻松"}
     common = {"origin": "reader", "reader_key": "bench", "template": current_template()}
@@ -133,7 +133,7 @@ def make_stories(count: int) -> list[Any]:
 
 
 def cookie() -> dict[str, str]:
-    from stories.readers import COOKIE, sign_key
+    from stories.readers.identity import COOKIE, sign_key
 
     return {"Cookie": f"{COOKIE}={sign_key('bench')}"}
 

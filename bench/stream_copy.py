@@ -60,10 +60,11 @@ def _prepare_database() -> None:
 
     django.setup()
     call_command("migrate", verbosity=0)
-    from stories import seeding, serving
+    from stories import language_models
+    from stories.operations import seeding
 
     seeding.seed_template()
-    serving.ensure_models()
+    language_models.ensure_models()
 
 
 def _create_database(url: str) -> None:

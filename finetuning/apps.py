@@ -9,7 +9,7 @@ class FinetuningConfig(AppConfig):
     verbose_name = _("微调")
 
     def ready(self) -> None:
-        from finetuning.training.claims import expire_leases  # models are not there any earlier
-        from stories.seeding import taken_over
+        from finetuning.training.states import expire_leases  # models are not there any earlier
+        from stories.operations.seeding import taken_over
 
         taken_over.connect(expire_leases, dispatch_uid="finetuning.expire_leases")

@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from finetuning import training
 from finetuning.models import Job
-from ultraman_site.publishing import publish
+from stories.operations.task_queue import publish
 
 
 @shared_task

@@ -17,11 +17,12 @@ from channels.auth import get_user
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 
-from stories import live, readers, sockets
-from stories.hints import Hint, Mailbox, switchboard
+from stories.generation.streaming import request_stop
+from stories.live import connection_limits, viewer
+from stories.live.broker import Hint, Mailbox, switchboard
+from stories.live.snapshots import in_database, take_snapshot
 from stories.models import Story
-from stories.snapshots import in_database, take_snapshot
-from stories.writing import request_stop
+from stories.readers import identity
 
 logger = logging.getLogger(__name__)
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
@@ -67,16 +68,16 @@ class StoryConsumer(AsyncWebsocketConsumer):
 
     async def connect(self) -> None:
         await self.accept()
-        self.said = sockets.Allowance(MOST_SAID, seconds=10.0)
+        self.said = connection_limits.Allowance(MOST_SAID, seconds=10.0)
         self.reader = _reader(self.scope)
         story, refusal = await in_database(_find, self.scope["url_route"]["kwargs"]["pk"], self.reader)
         if story is None:
             return await self.close(refusal)
         self.socket_name = uuid4().hex
-        if not await sockets.admit(self.reader.address, self.socket_name):
+        if not await connection_limits.admit(self.reader.address, self.socket_name):
             return await self.close(CLOSE_BUSY)
         self.story = story
-        self.viewer = live.Viewer(**_position(self.scope["query_string"]))
+        self.viewer = viewer.Viewer(**_position(self.scope["query_string"]))
         self.mailbox = switchboard().open(story.pk)
         self.watcher = asyncio.create_task(self.watch())
 
@@ -85,7 +86,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
             self.watcher.cancel()
         if self.story:
             switchboard().close(self.mailbox)
-            await sockets.dismiss(self.reader.address, self.socket_name)
+            await connection_limits.dismiss(self.reader.address, self.socket_name)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """The one thing a viewer may say is stop; anything else is ignored, too much of it ends the socket."""
@@ -149,7 +150,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
             await self.close(refusal)
             return False
         self.story = row
-        await sockets.admit(self.reader.address, self.socket_name)
+        await connection_limits.admit(self.reader.address, self.socket_name)
         return True
 
     async def catch_up(self) -> bool:
@@ -164,7 +165,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
         await self.send_all(messages)
         return bool(messages)
 
-    async def send_all(self, messages: list[live.Message]) -> None:
+    async def send_all(self, messages: list[viewer.Message]) -> None:
         """Sends in order. Raises `TimeoutError` for a viewer that does not read."""
         async with asyncio.timeout(SEND_SECONDS):
             for message in messages:
@@ -173,26 +174,26 @@ class StoryConsumer(AsyncWebsocketConsumer):
             await self.close(CLOSE_DONE)
 
 
-def _find(pk: UUID, reader: readers.Reader) -> tuple[Story | None, int]:
+def _find(pk: UUID, reader: identity.Reader) -> tuple[Story | None, int]:
     """The story, for who may read it; else None and the code to close with."""
     story = Story.objects.filter(pk=pk).first()
     if story is None:
         return None, CLOSE_UNKNOWN
-    return (story, 0) if readers.may_read(reader, story) else (None, CLOSE_NOT_ALLOWED)
+    return (story, 0) if identity.may_read(reader, story) else (None, CLOSE_NOT_ALLOWED)
 
 
-def _stop(story: Story, reader: readers.Reader) -> bool:
+def _stop(story: Story, reader: identity.Reader) -> bool:
     """Stops the story for who may; whether that was this reader."""
-    if not readers.may_stop(reader, story):
+    if not identity.may_stop(reader, story):
         return False
     request_stop(story)
     return True
 
 
-def _reader(scope: dict[str, Any]) -> readers.Reader:
-    key = readers.read_key(scope.get("cookies", {}).get(readers.COOKIE))
+def _reader(scope: dict[str, Any]) -> identity.Reader:
+    key = identity.read_key(scope.get("cookies", {}).get(identity.COOKIE))
     address = (scope.get("client") or ["", 0])[0]
-    return readers.Reader(scope["user"], key, address)
+    return identity.Reader(scope["user"], key, address)
 
 
 def _position(query: bytes) -> dict[str, Any]:

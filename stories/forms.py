@@ -9,10 +9,10 @@ from django import forms
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from stories.combos import AXES, MAX_LENGTH, Combo, axis_label, clean_ingredient
 from stories.errors import BadIngredient
+from stories.library.pages import Order
 from stories.models import Ingredient, Reaction
-from stories.shelves import Order
+from stories.values.combos import AXES, MAX_LENGTH, Combo, axis_label, clean_ingredient
 
 MOST_WORDS = 5
 

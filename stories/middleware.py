@@ -6,8 +6,8 @@ from collections.abc import Callable
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 
-from stories import counters
-from stories.readers import COOKIE, Reader, read_key
+from stories.readers.identity import COOKIE, Reader, read_key
+from stories.values import addresses
 
 TOO_LONG = (
     "stories.too_long"  # in the ASGI scope of a body that was refused: the most it might have been, bytes
@@ -44,7 +44,7 @@ def is_utf8(charset: str) -> bool:
 
 def line_of(request: HttpRequest) -> str | None:
     """The address that wrong passwords are counted under, as quotas count it: an IPv6 line is one."""
-    return counters.line_of(request.META.get("REMOTE_ADDR", ""))
+    return addresses.line_of(request.META.get("REMOTE_ADDR", ""))
 
 
 class ReaderMiddleware:

@@ -10,16 +10,18 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from stories.audit import Actor, record
-from stories.combos import Combo
-from stories.connections import release_scarce_connection
+from llm import calls
+from llm.answers import Answer
+from llm.errors import LLMError, OutcomeUnknown
 from stories.errors import BadState, UnknownModel
-from stories.gathering import Gatherer
-from stories.ledger import open_promotion, settle
+from stories.generation.attempts import open_promotion, settle
+from stories.generation.connections import release_scarce_connection
+from stories.generation.prompts import ask_for
+from stories.generation.text_assembly import Gatherer
+from stories.language_models import check_endpoint, check_in_service
 from stories.models import Attempt, AuditEntry, LanguageModel
-from stories.prompts import ask_for
-from stories.serving import check_endpoint, check_in_service
-from ultraman_site import llm
+from stories.operations.audit import Actor, record
+from stories.values.combos import Combo
 
 TRIAL = Combo("唐", "隐形", "轻松")
 TRIAL_TOKENS = 60
@@ -66,7 +68,7 @@ def warn_of_shutdown(model: LanguageModel) -> str:
     return _("模型「%(name)s」%(days)s 天后停用（%(date)s）。") % words if 0 < days <= SOON else ""
 
 
-def _open(model: LanguageModel, ask: llm.Ask) -> Attempt:
+def _open(model: LanguageModel, ask: calls.Ask) -> Attempt:
     try:
         with transaction.atomic():
             attempt = open_promotion(model, ask)
@@ -78,18 +80,18 @@ def _open(model: LanguageModel, ask: llm.Ask) -> Attempt:
         raise BadState(_("有人正在试问模型「%(name)s」：请等它答完。") % {"name": model.name}) from error
 
 
-def _call(attempt: Attempt, ask: llm.Ask) -> llm.Answer:
+def _call(attempt: Attempt, ask: calls.Ask) -> Answer:
     model = attempt.language_model
     try:
-        return llm.complete(model.endpoint, ask, seconds=LONGEST_SILENCE)
-    except llm.LLMError as error:
-        unknown = isinstance(error, llm.OutcomeUnknown)
+        return calls.complete(model.endpoint, ask, seconds=LONGEST_SILENCE)
+    except LLMError as error:
+        unknown = isinstance(error, OutcomeUnknown)
         state = Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED
         settle(attempt, state=state, error=str(error))
         raise _stays_out(model, str(error)) from error
 
 
-def _conclude(attempt: Attempt, answer: llm.Answer, *, by: Actor) -> Promotion:
+def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
     """Settles the call, puts its model in use and writes down who did it, together."""
     model, said = attempt.language_model, _first_characters(answer.text)
     with transaction.atomic():

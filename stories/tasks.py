@@ -4,17 +4,20 @@ from datetime import timedelta
 
 from celery import shared_task
 
-from stories import batching, counters, filling, heartbeats, imports, reacting, sweeping, writing
+from stories.generation import batches, completion, streaming, sweeper
+from stories.library import imports
 from stories.models import BatchOrder, ImportedFile, Run, Story
-from stories.quality import checking
-from ultraman_site.publishing import publish
+from stories.operations import heartbeats
+from stories.operations.task_queue import publish
+from stories.readers import quotas, reactions
+from stories.review.quality import check
 
 
 @shared_task
 def write_story(pk: str) -> None:
     """Streams one story for its reader."""
     if story := Story.objects.select_related("language_model", "template").filter(pk=pk).first():
-        writing.write(story)
+        streaming.write(story)
         publish_check(story)
 
 
@@ -22,7 +25,7 @@ def write_story(pk: str) -> None:
 def generate_story(pk: str) -> None:
     """Fills one story of a run."""
     story = Story.objects.select_related("language_model", "template", "run").filter(pk=pk).first()
-    if story and filling.fill(story):
+    if story and completion.fill(story):
         publish(check_story, pk)
 
 
@@ -30,13 +33,13 @@ def generate_story(pk: str) -> None:
 def check_story(pk: str) -> None:
     """Looks at a text that has just come to its end, or was edited."""
     if story := Story.objects.select_related("language_model", "template").filter(pk=pk).first():
-        checking.check(story)
+        check.check(story)
 
 
 @shared_task
 def check_new_stories() -> None:
     """Every ten seconds, sent by beat, and after an import: looks at those nobody looked at, a batch at a time."""
-    if checking.check_left_behind() == checking.BATCH:
+    if check.check_left_behind() == check.BATCH:
         publish(check_new_stories)
 
 
@@ -44,10 +47,10 @@ def check_new_stories() -> None:
 def sweep() -> None:
     """Every ten seconds, sent by beat: ends what was lost and hands out what was left behind."""
     steady = heartbeats.beat_steadily("beat")
-    sweeping.expire_leases(overdue=timedelta() if steady else sweeping.OVERDUE)
-    sweeping.expire_promotions()
-    sweeping.cancel_orphans()
-    for story in sweeping.left_behind():
+    sweeper.expire_leases(overdue=timedelta() if steady else sweeper.OVERDUE)
+    sweeper.expire_promotions()
+    sweeper.cancel_orphans()
+    for story in sweeper.left_behind():
         if not publish_story(story):
             return
 
@@ -72,14 +75,14 @@ def sweep_imports() -> None:
 def advance_batch(pk: str) -> None:
     """One step of a batch order, and a message for the next one if that is due already."""
     order = BatchOrder.objects.select_related("run__language_model", "run__template").filter(pk=pk).first()
-    if order and batching.advance_batch(order):
+    if order and batches.advance_batch(order):
         publish(advance_batch, pk)
 
 
 @shared_task
 def sweep_batches() -> None:
     """Every five seconds, sent by beat: opens the orders of batch runs, and hands out what is due."""
-    for order in batching.due_orders():
+    for order in batches.due_orders():
         if not publish(advance_batch, order.pk):
             return
 
@@ -90,8 +93,8 @@ def forget_old_days() -> None:
 
     Uploads that no import waits for go with it.
     """
-    counters.forget_old_days()
-    reacting.forget_old_addresses()
+    quotas.forget_old_days()
+    reactions.forget_old_addresses()
     imports.remove_strays()
 
 
@@ -112,11 +115,11 @@ def publish_run(run: Run) -> bool:
     The sweeper hands out the rest as these are taken up. A run in batch mode is one order, not many calls.
     """
     if run.is_batch:
-        order = batching.open_order(run)
+        order = batches.open_order(run)
         return order is not None and publish(advance_batch, order.pk)
-    stories = sweeping.next_of_run(run)
+    stories = sweeper.next_of_run(run)
     told = all(publish_story(story) for story in stories)
     if told:
         # Marked only now: what a crash or an absent Redis left untold, the sweeper soon finds.
-        sweeping.mark_told(stories)
+        sweeper.mark_told(stories)
     return told

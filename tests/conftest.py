@@ -19,14 +19,14 @@ import redis
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 
+from llm import clients
+from llm.endpoints import Endpoint
+from llm.rate_limit import permits
 from tests.environment import DATA_DIR, free_port
 from tests.factories import make_person
 from tests.provider import Provider
 from tests.servers import Child, start_model_server, start_redis, start_web, start_worker
 from tests.sites import Site, Web, child_environment
-from ultraman_site import llm
-from ultraman_site.limiter import turns
-from ultraman_site.llm_settings import Endpoint
 
 CANNOT_RUN = "could not run: "
 CHROMIUM = "/usr/bin/chromium"
@@ -114,14 +114,14 @@ def redis_server(_redis: Child) -> Iterator[Child]:
 def point_at(settings: Any, base_url: str) -> None:
     """Makes `base_url` the default endpoint of this process."""
     settings.LLM_ENDPOINTS = {"default": Endpoint("default", base_url, "sk-secret-of-the-tests")}
-    llm.client.cache_clear()
+    clients.client.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def _no_client_or_pace_outlives_its_test() -> Iterator[None]:
     yield
-    llm.client.cache_clear()
-    turns.forget()
+    clients.client.cache_clear()
+    permits.forget()
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ from django.contrib.auth.models import Group, User
 from django.utils import timezone
 
 from finetuning.models import Dataset, DatasetRow, Job
-from stories import combos, seeding
-from stories.combos import Combo
 from stories.models import Attempt, Ingredient, LanguageModel, Review, Run, Story, Template
+from stories.operations import seeding
+from stories.values import combos
+from stories.values.combos import Combo
 
 number = count(1)
 

@@ -17,29 +17,50 @@ from tests.environment import BASE_DIR
 # The first pattern that fits a module's dotted name is its floor. `x.*` is what lies inside x, at any depth.
 FLOORS: list[tuple[int, str]] = [
     (0, "model_server model_server.*"),
-    (1, "ultraman_site.settings ultraman_site.environment ultraman_site.llm ultraman_site.llm_settings"),
-    (1, "ultraman_site.publishing ultraman_site.outage ultraman_site.patience ultraman_site.rates"),
-    (1, "ultraman_site.answers ultraman_site.llm_errors ultraman_site.redaction ultraman_site.proxies"),
+    (1, "ultraman_site.settings ultraman_site.environment llm.calls llm.endpoints"),
+    (1, "stories.operations.task_queue llm.outage llm.retry llm.rate_headers"),
+    (1, "llm.answers llm.errors llm.redaction ultraman_site.proxies"),
     (1, "ultraman_site.log_lines ultraman_site.sessions ultraman_site.variables"),
-    (1, "ultraman_site.limiter ultraman_site.limiter.*"),
+    (1, "llm.rate_limit llm.rate_limit.*"),
     (8, "manage ultraman_site ultraman_site.celery ultraman_site.asgi ultraman_site.wsgi ultraman_site.urls"),
     (8, "ultraman_site.handshake ultraman_site.bodies"),
-    (8, "ultraman_site.devserver ultraman_site.devserver.*"),
-    (2, "stories stories.models stories.models.* stories.errors stories.combos stories.money"),
+    (8, "devserver devserver.*"),
+    (2, "stories stories.models stories.models.* stories.errors stories.values.combos stories.values.money"),
     (7, "*.apps *.admin *.admin.* *.views *.views.* *.forms *.urls *.routing *.consumers *.middleware"),
     (7, "*.admin_site *.templatetags *.templatetags.* *.management *.management.*"),
     (6, "stories.tasks finetuning.tasks"),
-    (3, "stories.batching stories.batching.*"),
-    (3, "stories.asking stories.claims stories.connections stories.csv_files stories.filling"),
-    (3, "stories.gathering stories.generation stories.health stories.heartbeats stories.ledger stories.live"),
-    (3, "stories.ordering stories.counters stories.reacting stories.sharing stories.moderation"),
-    (3, "stories.labels stories.audit stories.corrections stories.promotion stories.holds stories.imports"),
-    (3, "stories.hints stories.snapshots"),
-    (3, "stories.following stories.prices stories.prompts stories.readers stories.reviewing"),
-    (3, "stories.seeding stories.serving stories.quality stories.quality.* stories.covering"),
-    (3, "stories.planning stories.progress"),
-    (3, "stories.resolving"),
-    (3, "stories.shelves stories.sockets stories.sweeping stories.texts stories.writing stories.writing.*"),
+    (3, "stories.generation.batches stories.generation.batches.*"),
+    (
+        3,
+        "stories.readers.orders stories.generation.states stories.generation.connections stories.library.csv_files stories.generation.completion",
+    ),
+    (
+        3,
+        "stories.generation.text_assembly stories.runs.lifecycle stories.operations.health stories.operations.heartbeats stories.generation.attempts stories.live.viewer",
+    ),
+    (
+        3,
+        "stories.runs.orders stories.readers.quotas stories.readers.reactions stories.readers.sharing stories.readers.moderation",
+    ),
+    (
+        3,
+        "stories.library.labels stories.operations.audit stories.generation.corrections stories.promotion stories.readers.holds stories.library.imports",
+    ),
+    (3, "stories.live.broker stories.live.snapshots"),
+    (
+        3,
+        "stories.live.follow stories.values.prices stories.generation.prompts stories.readers.identity stories.review.decisions",
+    ),
+    (
+        3,
+        "stories.operations.seeding stories.language_models stories.review.quality stories.review.quality.* stories.runs.coverage",
+    ),
+    (3, "stories.runs.plan stories.runs.progress"),
+    (3, "stories.runs.unknown_calls"),
+    (
+        3,
+        "stories.library.pages stories.live.connection_limits stories.generation.sweeper stories.values.texts stories.generation.streaming stories.generation.streaming.*",
+    ),
     (4, "finetuning finetuning.models finetuning.models.* finetuning.errors"),
     (5, "finetuning.datasets finetuning.datasets.* finetuning.training finetuning.training.*"),
     (5, "finetuning.results finetuning.exports finetuning.tokens"),
@@ -151,13 +172,10 @@ def the_model_server_stands_apart(module: Module) -> list[str]:
 
 
 def one_place_builds_clients(module: Module) -> list[str]:
-    if (
-        module.name in ("ultraman_site.llm", "ultraman_site.patience")
-        or module.name.split(".")[0] == "model_server"
-    ):
+    if module.name in ("llm.calls", "llm.retry") or module.name.split(".")[0] == "model_server":
         return []
     return [
-        f"{module.name}:{line} imports {name}: only ultraman_site/llm.py and patience.py do"
+        f"{module.name}:{line} imports {name}: only llm/calls.py and patience.py do"
         for name, line in module.imports
         if name.split(".")[0] in ("openai", "backoff")
     ]
@@ -170,7 +188,9 @@ def the_domain_never_enqueues(module: Module) -> list[str]:
     return [
         f"{module.name}:{line} imports {name}: edges and tasks publish, after the commit"
         for name, line in module.imports
-        if name.split(".")[0] == "celery" or name.endswith(".tasks") or name == "ultraman_site.publishing"
+        if name.split(".")[0] == "celery"
+        or name.endswith(".tasks")
+        or name == "stories.operations.task_queue"
     ]
 
 
@@ -180,7 +200,13 @@ def consumers_only_relay(module: Module) -> list[str]:
     return [
         f"{module.name}:{line} imports {name}: a consumer knows event names, never prompts"
         for name, line in module.imports
-        if name in ("stories.prompts", "stories.generation", "stories.filling", "ultraman_site.llm")
+        if name
+        in (
+            "stories.generation.prompts",
+            "stories.runs.lifecycle",
+            "stories.generation.completion",
+            "llm.calls",
+        )
     ]
 
 

@@ -162,7 +162,7 @@ def start_worker(name: str, queues: str, *, threads: int, log: Path, env: Mappin
 
 def start_web(port: int, *, log: Path, env: Mapping[str, str]) -> Child:
     """The site under uvicorn, as `make run` starts it."""
-    from ultraman_site.devserver.services import EDGE
+    from devserver.services import EDGE
 
     command = ["-m", "uvicorn", "ultraman_site.asgi:application", "--port", str(port), "--lifespan", "off"]
     return python(*command, *EDGE, log=log, env=env).wait_until(lambda: listens(port))

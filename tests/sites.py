@@ -117,7 +117,7 @@ class Site:
         env = clean_environment() | mine | self.more
         log = self.data_dir.with_name(f"{self.data_dir.name}-make-run.log")
         log.unlink(missing_ok=True)
-        self.child = python("-m", "ultraman_site.devserver", log=log, env=env)
+        self.child = python("-m", "devserver", log=log, env=env)
         ready = f"ready: {self.url}"
         child = self.child
         child.wait_until(lambda: ready in child.output.splitlines(), seconds=READY_SECONDS)

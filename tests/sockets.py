@@ -8,7 +8,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from stories.models import Story
-from stories.readers import COOKIE, new_key, sign_key
+from stories.readers.identity import COOKIE, new_key, sign_key
 from tests.factories import make_serving_model, make_story
 
 KEY = new_key()

@@ -12,13 +12,17 @@ from tests.floors import RULES, SCRIPT_RULES, TEMPLATE_RULES, Module, floor_of, 
 LONG_FUNCTION = "def f() -> None:\n" + "    g()\n" * 51
 BROKEN = {
     "has_a_floor": Module("stories.newcomer", ""),
-    "imports_point_down": Module("stories.writing", "from finetuning.tasks import sweep_jobs\n"),
+    "imports_point_down": Module("stories.generation.streaming", "from finetuning.tasks import sweep_jobs\n"),
     "stories_never_imports_finetuning": Module("stories.admin", "import finetuning.models\n"),
     "the_model_server_stands_apart": Module("model_server.app", "from ultraman_site import settings\n"),
-    "one_place_builds_clients": Module("stories.filling", "def f():\n    from openai import OpenAI\n"),
-    "the_domain_never_enqueues": Module("stories.asking", "from ultraman_site.publishing import publish\n"),
+    "one_place_builds_clients": Module(
+        "stories.generation.completion", "def f():\n    from openai import OpenAI\n"
+    ),
+    "the_domain_never_enqueues": Module(
+        "stories.readers.orders", "from stories.operations.task_queue import publish\n"
+    ),
     "consumers_only_relay": Module("stories.consumers", "from stories import live, prompts\n"),
-    "files_fit_in_one_reading": Module("stories.money", LONG_FUNCTION),
+    "files_fit_in_one_reading": Module("stories.values.money", LONG_FUNCTION),
     "no_sharp_tools": Module("stories.views", "try:\n    f()\nexcept OSError:\n    pass\n"),
 }
 
@@ -36,10 +40,10 @@ def test_the_rule_catches_who_breaks_it(rule):
 @pytest.mark.parametrize(
     ("importer", "source"),
     [
-        ("stories.models.stories", "from stories.reviewing import approve"),
-        ("stories.reviewing", "from stories import tasks"),
+        ("stories.models.stories", "from stories.review.decisions import approve"),
+        ("stories.review.decisions", "from stories import tasks"),
         ("stories.tasks", "from stories.views import library"),
-        ("ultraman_site.llm", "from stories.models import Story"),
+        ("llm.calls", "from stories.models import Story"),
         ("finetuning.models.jobs", "import finetuning.training"),
         ("finetuning.training", "from finetuning.admin import JobAdmin"),
     ],
@@ -52,9 +56,12 @@ def test_an_import_that_points_up_is_found_on_every_floor(importer, source):
     ("importer", "source"),
     [
         ("stories.views", "from stories.tasks import write_story"),
-        ("finetuning.training", "from stories.serving import add_model\nfrom ultraman_site import llm"),
+        (
+            "finetuning.training",
+            "from stories.language_models import add_model\nfrom ultraman_site import llm",
+        ),
         ("finetuning.admin", "from stories.admin import StoryAdmin"),
-        ("stories.reviewing", "import json\nfrom django.db import transaction"),
+        ("stories.review.decisions", "import json\nfrom django.db import transaction"),
     ],
 )
 def test_an_import_that_points_down_is_welcome(importer, source):
@@ -62,14 +69,14 @@ def test_an_import_that_points_down_is_welcome(importer, source):
 
 
 def test_importing_the_publisher_through_its_package_is_seen():
-    module = Module("stories.asking", "from ultraman_site import publishing")
+    module = Module("stories.readers.orders", "from ultraman_site import publishing")
 
     assert len(floors.the_domain_never_enqueues(module)) == 1
 
 
 def test_a_file_of_351_lines_is_too_long():
-    assert len(floors.files_fit_in_one_reading(Module("stories.money", "x = 1\n" * 351))) == 1
-    assert floors.files_fit_in_one_reading(Module("stories.money", "x = 1\n" * 350)) == []
+    assert len(floors.files_fit_in_one_reading(Module("stories.values.money", "x = 1\n" * 351))) == 1
+    assert floors.files_fit_in_one_reading(Module("stories.values.money", "x = 1\n" * 350)) == []
 
 
 @pytest.mark.parametrize(
@@ -86,8 +93,8 @@ def test_each_sharp_tool_is_seen(source):
 
 
 def test_the_floors_are_those_of_the_design():
-    names = ["model_server.app", "ultraman_site.llm", "stories.models.runs", "stories.writing.desk"]
-    names += ["finetuning.models", "finetuning.training.polling", "stories.tasks", "stories.admin.runs"]
+    names = ["model_server.app", "llm.calls", "stories.models.runs", "stories.generation.streaming.engine"]
+    names += ["finetuning.models", "finetuning.training.poll", "stories.tasks", "stories.admin.runs"]
     names += ["ultraman_site.asgi"]
 
     assert [floor_of(name) for name in names] == [0, 1, 2, 3, 4, 5, 6, 7, 8]

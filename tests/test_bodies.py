@@ -9,7 +9,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from stories import csv_files
+from stories.library import csv_files
 from stories.models import ImportedFile
 from tests.factories import make_person
 from tests.sites import Web

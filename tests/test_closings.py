@@ -9,27 +9,29 @@ from typing import Any
 
 import pytest
 
-from stories import writing
-from stories.filling import fill
+from llm import calls, clients, streams
+from llm.answers import Answer
+from llm.errors import OutcomeUnknown, TryAgainLater
+from stories.generation import streaming
+from stories.generation.completion import fill
 from stories.models import Attempt, Run, Story
 from tests.conftest import point_at
 from tests.factories import make_model, make_run, make_serving_model, make_story
 from tests.wires import At, Close, Wire
-from ultraman_site import llm
 
-ASK = llm.Ask("gpt-x", ({"role": "user", "content": "唐,隐形,轻松"},), "", "", 0.5, 100)
+ASK = calls.Ask("gpt-x", ({"role": "user", "content": "唐,隐形,轻松"},), "", "", 0.5, 100)
 Call = Callable[[], Any]
 
 
-def whole() -> llm.Answer:
-    return llm.complete("default", ASK)
+def whole() -> Answer:
+    return calls.complete("default", ASK)
 
 
-def streamed() -> list[llm.Answer]:
-    async def read() -> list[llm.Answer]:
-        api = llm.async_client("default", limit=10)
+def streamed() -> list[Answer]:
+    async def read() -> list[Answer]:
+        api = clients.async_client("default", limit=10)
         try:
-            return [piece async for piece in llm.stream(api, ASK)]
+            return [piece async for piece in streams.stream(api, ASK)]
         finally:
             await api.close()
 
@@ -46,7 +48,7 @@ every_closing = pytest.mark.parametrize(("how", "at"), CLOSINGS)
 def test_what_may_have_been_sent_is_an_unknown_outcome(settings: Any, how: Close, at: At, call: Call) -> None:
     with Wire(how, at=at) as wire:
         point_at(settings, wire.base_url)
-        with pytest.raises(llm.OutcomeUnknown) as caught:
+        with pytest.raises(OutcomeUnknown) as caught:
             call()
     assert str(caught.value) == "与模型服务的连接中断了，结果不明。"
     assert wire.connections == 1
@@ -58,7 +60,7 @@ def test_a_reset_at_once_may_come_before_anything_was_sent(settings: Any, call: 
     """Who meets the reset while connecting knows that nothing left; who meets it later does not."""
     with Wire(Close.RST, at=At.ACCEPT) as wire:
         point_at(settings, wire.base_url)
-        with pytest.raises((llm.TryAgainLater, llm.OutcomeUnknown)):
+        with pytest.raises((TryAgainLater, OutcomeUnknown)):
             call()
     assert (wire.connections, wire.requests) == (1, 0)
 
@@ -68,10 +70,10 @@ def test_what_never_left_may_be_asked_again(settings: Any, call: Call) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
     point_at(settings, f"http://127.0.0.1:{port}/v1")  # refused
-    with pytest.raises(llm.TryAgainLater, match="连不上"):
+    with pytest.raises(TryAgainLater, match="连不上"):
         call()
     point_at(settings, "http://no-such-host.invalid/v1")
-    with pytest.raises(llm.TryAgainLater, match="连不上"):
+    with pytest.raises(TryAgainLater, match="连不上"):
         call()
 
 
@@ -79,7 +81,7 @@ def test_what_never_left_may_be_asked_again(settings: Any, call: Call) -> None:
 def test_a_peer_that_speaks_no_tls_was_never_asked(settings: Any, call: Call) -> None:
     with Wire(Close.FIN, at=At.HALF_REQUEST) as wire:
         point_at(settings, wire.base_url.replace("http:", "https:"))
-        with pytest.raises(llm.TryAgainLater, match="连不上"):
+        with pytest.raises(TryAgainLater, match="连不上"):
             call()
     assert wire.requests == 0
 
@@ -88,7 +90,7 @@ def test_a_peer_that_speaks_no_tls_was_never_asked(settings: Any, call: Call) ->
 def test_a_peer_that_accepts_nobody_was_never_asked(
     settings: Any, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(calls, "CONNECT_TIMEOUT", 0.3)
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -96,7 +98,7 @@ def test_a_peer_that_accepts_nobody_was_never_asked(
             waiting.setblocking(False)
             waiting.connect_ex(listener.getsockname())
         point_at(settings, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-        with pytest.raises(llm.TryAgainLater, match="连不上"):
+        with pytest.raises(TryAgainLater, match="连不上"):
             call()
 
 
@@ -104,10 +106,10 @@ def test_a_peer_that_accepts_nobody_was_never_asked(
 def test_silence_is_told_from_a_broken_connection(
     settings: Any, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(llm, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(calls, "READ_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         point_at(settings, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
-        with pytest.raises(llm.OutcomeUnknown, match="没有在限定时间内回答"):
+        with pytest.raises(OutcomeUnknown, match="没有在限定时间内回答"):
             call()
 
 
@@ -115,17 +117,17 @@ def test_silence_is_told_from_a_broken_connection(
 
 
 def whole_twice(pause: float) -> None:
-    llm.complete("default", ASK)
+    calls.complete("default", ASK)
     time.sleep(pause)
-    llm.complete("default", ASK)
+    calls.complete("default", ASK)
 
 
 def streamed_twice(pause: float) -> None:
     async def read() -> None:
-        api = llm.async_client("default", limit=10)
+        api = clients.async_client("default", limit=10)
         try:
             for wait in (pause, 0.0):
-                _pieces = [piece async for piece in llm.stream(api, ASK)]
+                _pieces = [piece async for piece in streams.stream(api, ASK)]
                 await asyncio.sleep(wait)
         finally:
             await api.close()
@@ -142,7 +144,7 @@ def test_a_connection_that_is_kept_and_closes_on_the_next_request_is_no_reason_t
 ) -> None:
     with Wire(Close.FIN, at=At.REQUEST, kept=1) as wire:
         point_at(settings, wire.base_url)
-        with pytest.raises(llm.OutcomeUnknown):
+        with pytest.raises(OutcomeUnknown):
             twice(0.0)
     assert (wire.connections, wire.requests) == (1, 2)
 
@@ -152,7 +154,7 @@ def test_an_idle_connection_is_given_up_before_its_peer_does(
     settings: Any, twice: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same peer; the pause is longer than ours, so that its close meets no request."""
-    monkeypatch.setattr(llm, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(calls, "KEEP_ALIVE", 0.05)
     with Wire(Close.FIN, at=At.REQUEST, kept=1) as wire:
         point_at(settings, wire.base_url)
         twice(0.3)
@@ -160,7 +162,7 @@ def test_an_idle_connection_is_given_up_before_its_peer_does(
 
 
 def test_connections_are_kept_for_less_time_than_any_server_keeps_them() -> None:
-    assert llm.KEEP_ALIVE < 2  # gunicorn's two seconds are the shortest in use
+    assert clients.KEEP_ALIVE < 2  # gunicorn's two seconds are the shortest in use
 
 
 # --- stories: one billed call, which the ledger counts as spent --------------------------------------------
@@ -177,7 +179,7 @@ def test_a_readers_story_is_one_billed_call_and_counts_as_spent(settings: Any, h
         model = make_serving_model(input_price=Decimal(1), output_price=Decimal(2))
         story = make_story(state=Story.State.QUEUED, language_model=model)
         for _ in range(3):  # its message, delivered again and again
-            writing.write(Story.objects.get(pk=story.pk))
+            streaming.write(Story.objects.get(pk=story.pk))
     story.refresh_from_db()
     attempt = Attempt.objects.get()
     assert wire.requests == 1

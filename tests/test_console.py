@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from devserver.console import Console, relay
+from devserver.logfile import LogFile
+from devserver.processes import Child
+from devserver.terminal import MOST_WAITING, Terminal
 from tests.environment import BASE_DIR
 from tests.servers import wait_until
-from ultraman_site.devserver.console import Console, relay
-from ultraman_site.devserver.logfile import LogFile
-from ultraman_site.devserver.processes import Child
-from ultraman_site.devserver.terminal import MOST_WAITING, Terminal
 from ultraman_site.log_lines import MOST_CHARACTERS, one_line
 
 FULL = Path("/dev/full")
@@ -77,7 +77,7 @@ def test_a_line_that_was_half_written_ends_before_the_next(
         return taken
 
     with monkeypatch.context() as disk:
-        disk.setattr("ultraman_site.devserver.logfile.os.write", write)
+        disk.setattr("devserver.logfile.os.write", write)
         log.write(b"half of this\n")
     log.write(b"after\n")
     log.close()

@@ -20,7 +20,7 @@ def seeded(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path / "data", more={"SEED": "1"})
     own = {"READ_ENV_FILES": "0", "DATA_DIR": str(site.data_dir), "PORT": str(site.port), "SEED": "1"}
     log = tmp_path / "first.log"
-    with python("-m", "ultraman_site.devserver", log=log, env=clean_environment() | own) as first:
+    with python("-m", "devserver", log=log, env=clean_environment() | own) as first:
         first.wait_until(lambda: "demo     | " in first.output, seconds=90)
         assert "ready:" not in first.output
         first.kill()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from devserver.lock import only_one
+from devserver.plan import CannotStart, make_data_dir, make_plan, write_run_env
 from tests.environment import BASE_DIR, clean_environment, free_port
 from tests.servers import wait_until
 from tests.sites import Site
-from ultraman_site.devserver.lock import only_one
-from ultraman_site.devserver.plan import CannotStart, make_data_dir, make_plan, write_run_env
 from ultraman_site.environment import read_file
 
 # Refuses every connection: a site with a foreign endpoint starts no model server and calls nobody.
@@ -28,7 +28,7 @@ def start_again(site: Site, **changes: str) -> subprocess.CompletedProcess[str]:
     """Another `make run` beside `site`, expected to give up by itself."""
     env = clean_environment() | {"READ_ENV_FILES": "0", "DATA_DIR": str(site.data_dir), "SEED": "0"}
     return subprocess.run(
-        [sys.executable, "-m", "ultraman_site.devserver"],
+        [sys.executable, "-m", "devserver"],
         cwd=BASE_DIR,
         env=env | {"PORT": str(site.port)} | changes,
         capture_output=True,

@@ -15,15 +15,15 @@ from django.core.files.storage import default_storage
 from django.core.management import call_command
 
 from bench.visitor import Visitor
+from devserver.disk import has_room, tighten
 from finetuning.datasets import files as datasets
-from stories.csv_files import export_stories
+from stories.library.csv_files import export_stories
 from stories.management.commands.prepare_site import keep_private
 from stories.models import Story
 from tests.disks import full, small_disk
 from tests.servers import wait_until
 from tests.sites import Site
 from tests.test_devserver import children, kill, pid_of
-from ultraman_site.devserver.disk import has_room, tighten
 
 ORDER = ("唐", "隐形", "轻松")
 

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from stories import health
 from stories.models import Story
+from stories.operations import health
 from tests.conftest import LOGS
 from tests.environment import free_port
 from tests.factories import make_serving_model, make_template

@@ -7,9 +7,9 @@ import pytest
 import redis
 from django.conf import settings
 
+from llm.rate_headers import NOTHING, Rates, read_rates, read_retry_after, read_span
+from llm.rate_limit import TooSoon, Turn, permits, take_turn, tell
 from tests.servers import Child
-from ultraman_site.limiter import TooSoon, Turn, take_turn, tell, turns
-from ultraman_site.rates import NOTHING, Rates, read_rates, read_retry_after, read_span
 
 PLACE, MODEL = "http://provider.test/v1", "gpt-4o-mini"
 
@@ -26,7 +26,7 @@ def take(*, seconds: float = 5.0, urgent: bool = False, tokens: int = 0) -> Turn
 def kept() -> dict[str, float]:
     """What Redis knows about the pace."""
     with redis.Redis.from_url(settings.REDIS_URL, decode_responses=True) as server:
-        known = server.hgetall(turns.pace_of(PLACE, MODEL).key)
+        known = server.hgetall(permits.pace_of(PLACE, MODEL).key)
     return {name: float(value) for name, value in known.items()}
 
 
@@ -62,7 +62,7 @@ def test_a_limit_that_is_named_is_kept_just_below() -> None:
 def test_without_the_clock_the_same_turns_pass_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     """The negative control: turns handed out without looking."""
     limit_to(600)
-    monkeypatch.setattr(turns, "_ask", lambda pace, tokens, *, urgent: (Turn(pace), 0.0))
+    monkeypatch.setattr(permits, "_ask", lambda pace, tokens, *, urgent: (Turn(pace), 0.0))
     assert seconds_for(20, threads=4) < 1.7
 
 

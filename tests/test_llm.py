@@ -8,15 +8,23 @@ from collections.abc import AsyncIterator
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from llm import calls, clients, streams
+from llm.answers import Answer, split_lines
+from llm.endpoints import NO_KEY, Endpoint, read_endpoints
+from llm.errors import (
+    LLMError,
+    OutcomeUnknown,
+    OutOfMoney,
+    Refused,
+    ServerFailed,
+    TryAgainLater,
+)
+from llm.retry import patiently
 from tests.environment import free_port
 from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
-from ultraman_site import llm
-from ultraman_site.answers import split_lines
-from ultraman_site.llm_settings import NO_KEY, Endpoint, read_endpoints
-from ultraman_site.patience import patiently
 
 SECRET = "sk-secret-of-the-tests"
-ASK = llm.Ask(
+ASK = calls.Ask(
     model="base-zh",
     messages=({"role": "user", "content": "宋,发射激光,艰难"},),
     prompt="",
@@ -24,7 +32,7 @@ ASK = llm.Ask(
     temperature=0.5,
     max_tokens=2048,
 )
-PROMPT = llm.Ask(
+PROMPT = calls.Ask(
     model="ft:1",
     messages=(),
     prompt="宋,发射激光,艰难 ->",
@@ -34,19 +42,19 @@ PROMPT = llm.Ask(
 )
 
 
-async def read(ask: llm.Ask = ASK) -> list[llm.Answer]:
-    async with llm.async_client("default", limit=2) as api:
-        return [piece async for piece in llm.stream(api, ask)]
+async def read(ask: calls.Ask = ASK) -> list[Answer]:
+    async with clients.async_client("default", limit=2) as api:
+        return [piece async for piece in streams.stream(api, ask)]
 
 
-async def read_until_error() -> tuple[str, llm.LLMError | None]:
+async def read_until_error() -> tuple[str, LLMError | None]:
     """The text that came, and our error that ended it."""
     text = ""
     try:
-        async with llm.async_client("default", limit=2) as api:
-            async for piece in llm.stream(api, ASK):
+        async with clients.async_client("default", limit=2) as api:
+            async for piece in streams.stream(api, ASK):
                 text += piece.text
-    except llm.LLMError as error:
+    except LLMError as error:
         return text, error
     return text, None
 
@@ -55,9 +63,9 @@ async def read_until_error() -> tuple[str, llm.LLMError | None]:
 
 
 def test_a_chat_answer_arrives_whole_with_its_usage(provider):
-    answer = llm.complete("default", ASK)
+    answer = calls.complete("default", ASK)
 
-    assert answer == llm.Answer(provider.text, "stop", prompt_tokens=9, completion_tokens=len(provider.text))
+    assert answer == Answer(provider.text, "stop", prompt_tokens=9, completion_tokens=len(provider.text))
     (call,) = provider.posts()
     assert call.path == CHAT
     assert call.key == SECRET
@@ -71,7 +79,7 @@ def test_a_chat_answer_arrives_whole_with_its_usage(provider):
 
 
 def test_a_legacy_prompt_goes_to_completions_with_its_stop_string(provider):
-    answer = llm.complete("default", PROMPT)
+    answer = calls.complete("default", PROMPT)
 
     assert answer.text == provider.text
     (call,) = provider.posts()
@@ -87,19 +95,19 @@ def test_a_legacy_prompt_goes_to_completions_with_its_stop_string(provider):
 
 
 FAULTS = [
-    (Fault.RATE_LIMIT, llm.TryAgainLater, 429),
-    (Fault.QUOTA, llm.OutOfMoney, 429),
-    (Fault.BAD_REQUEST, llm.Refused, 400),
-    (Fault.UNAUTHORIZED, llm.Refused, 401),
-    (Fault.FORBIDDEN, llm.Refused, 403),
-    (Fault.NOT_FOUND, llm.Refused, 404),
-    (Fault.SERVER_ERROR, llm.ServerFailed, 500),
-    (Fault.HTML, llm.OutcomeUnknown, None),
-    (Fault.GARBAGE, llm.OutcomeUnknown, None),
-    (Fault.RESET, llm.OutcomeUnknown, None),
-    (Fault.DONE_BUT_500, llm.ServerFailed, 500),
-    (Fault.DONE_BUT_HTML, llm.OutcomeUnknown, None),
-    (Fault.DONE_BUT_RESET, llm.OutcomeUnknown, None),
+    (Fault.RATE_LIMIT, TryAgainLater, 429),
+    (Fault.QUOTA, OutOfMoney, 429),
+    (Fault.BAD_REQUEST, Refused, 400),
+    (Fault.UNAUTHORIZED, Refused, 401),
+    (Fault.FORBIDDEN, Refused, 403),
+    (Fault.NOT_FOUND, Refused, 404),
+    (Fault.SERVER_ERROR, ServerFailed, 500),
+    (Fault.HTML, OutcomeUnknown, None),
+    (Fault.GARBAGE, OutcomeUnknown, None),
+    (Fault.RESET, OutcomeUnknown, None),
+    (Fault.DONE_BUT_500, ServerFailed, 500),
+    (Fault.DONE_BUT_HTML, OutcomeUnknown, None),
+    (Fault.DONE_BUT_RESET, OutcomeUnknown, None),
 ]
 
 
@@ -107,8 +115,8 @@ FAULTS = [
 def test_each_fault_becomes_one_decision_and_the_sdk_never_asks_twice(provider, fault, kind, status):
     provider.always(fault)
 
-    with pytest.raises(llm.LLMError) as caught:
-        llm.complete("default", ASK)
+    with pytest.raises(LLMError) as caught:
+        calls.complete("default", ASK)
 
     assert type(caught.value) is kind
     assert caught.value.status == status
@@ -119,19 +127,22 @@ def test_the_sdk_by_itself_would_ask_three_times(provider):
     """Negative control of the test above: the ledger does see the SDK's own retries."""
     provider.always(Fault.RATE_LIMIT, retry_after_ms=1)
 
-    with pytest.raises(llm.openai.RateLimitError), llm.client("default").with_options(max_retries=2) as api:
+    with (
+        pytest.raises(calls.openai.RateLimitError),
+        clients.client("default").with_options(max_retries=2) as api,
+    ):
         api.chat.completions.create(**ASK.parameters())
 
     assert len(provider.posts()) == 3
 
 
 def test_a_silent_provider_is_an_unknown_outcome(provider, monkeypatch):
-    monkeypatch.setattr(llm, "READ_TIMEOUT", 0.3)
-    llm.client.cache_clear()
+    monkeypatch.setattr(calls, "READ_TIMEOUT", 0.3)
+    clients.client.cache_clear()
     provider.next(Fault.HANG)
 
-    with pytest.raises(llm.OutcomeUnknown, match="没有在限定时间内回答"):
-        llm.complete("default", ASK)
+    with pytest.raises(OutcomeUnknown, match="没有在限定时间内回答"):
+        calls.complete("default", ASK)
 
     assert len(provider.posts()) == 1
 
@@ -139,10 +150,10 @@ def test_a_silent_provider_is_an_unknown_outcome(provider, monkeypatch):
 def test_a_closed_port_is_try_again_later_and_names_the_address(settings):
     port = free_port()
     settings.LLM_ENDPOINTS = {"default": Endpoint("default", f"http://127.0.0.1:{port}/v1", "none")}
-    llm.client.cache_clear()
+    clients.client.cache_clear()
 
-    with pytest.raises(llm.TryAgainLater, match=f"127.0.0.1:{port}") as caught:
-        llm.complete("default", ASK)
+    with pytest.raises(TryAgainLater, match=f"127.0.0.1:{port}") as caught:
+        calls.complete("default", ASK)
 
     assert caught.value.retry_after is None
 
@@ -153,12 +164,12 @@ async def test_a_closed_port_is_try_again_later_for_a_stream_too(settings):
 
     text, error = await read_until_error()
 
-    assert (text, type(error)) == ("", llm.TryAgainLater)
+    assert (text, type(error)) == ("", TryAgainLater)
 
 
 def test_an_unknown_endpoint_is_refused_by_name(provider):
-    with pytest.raises(llm.Refused, match="LLM_ENDPOINT_ELSEWHERE"):
-        llm.complete("elsewhere", ASK)
+    with pytest.raises(Refused, match="LLM_ENDPOINT_ELSEWHERE"):
+        calls.complete("elsewhere", ASK)
 
 
 @pytest.mark.parametrize(
@@ -168,8 +179,8 @@ def test_an_unknown_endpoint_is_refused_by_name(provider):
 def test_the_provider_says_how_long_to_wait(provider, options, seconds):
     provider.next(Fault.RATE_LIMIT, **options)
 
-    with pytest.raises(llm.TryAgainLater) as caught:
-        llm.complete("default", ASK)
+    with pytest.raises(TryAgainLater) as caught:
+        calls.complete("default", ASK)
 
     assert caught.value.retry_after == seconds
 
@@ -180,7 +191,7 @@ def test_the_provider_says_how_long_to_wait(provider, options, seconds):
 def test_patience_waits_as_long_as_the_provider_says(provider):
     provider.next(Fault.RATE_LIMIT, times=2, retry_after_ms=400)
 
-    answer = patiently(lambda: llm.complete("default", ASK))
+    answer = patiently(lambda: calls.complete("default", ASK))
 
     first, second, third = provider.posts()
     assert answer.text == provider.text
@@ -192,8 +203,8 @@ def test_patience_ends(provider):
     provider.always(Fault.RATE_LIMIT, retry_after_ms=200)
     began = time.monotonic()
 
-    with pytest.raises(llm.TryAgainLater):
-        patiently(lambda: llm.complete("default", ASK), max_seconds=1)
+    with pytest.raises(TryAgainLater):
+        patiently(lambda: calls.complete("default", ASK), max_seconds=1)
 
     assert time.monotonic() - began < 20
     assert 1 <= len(provider.posts()) <= 6
@@ -203,8 +214,8 @@ def test_patience_ends(provider):
 def test_patience_is_for_rate_limits_alone(provider, fault):
     provider.always(fault)
 
-    with pytest.raises(llm.LLMError):
-        patiently(lambda: llm.complete("default", ASK))
+    with pytest.raises(LLMError):
+        patiently(lambda: calls.complete("default", ASK))
 
     assert len(provider.posts()) == 1
 
@@ -258,13 +269,13 @@ async def test_split_surrogates_and_nuls_pass_as_they_came(provider):
 @pytest.mark.parametrize(
     ("fault", "text", "kind"),
     [
-        (Fault.GARBAGE, "一二", llm.OutcomeUnknown),
-        (Fault.ERROR_EVENT, "一二", llm.OutcomeUnknown),
-        (Fault.RESET, "一二", llm.OutcomeUnknown),
-        (Fault.RATE_LIMIT, "", llm.TryAgainLater),
-        (Fault.QUOTA, "", llm.OutOfMoney),
-        (Fault.SERVER_ERROR, "", llm.ServerFailed),
-        (Fault.NOT_FOUND, "", llm.Refused),
+        (Fault.GARBAGE, "一二", OutcomeUnknown),
+        (Fault.ERROR_EVENT, "一二", OutcomeUnknown),
+        (Fault.RESET, "一二", OutcomeUnknown),
+        (Fault.RATE_LIMIT, "", TryAgainLater),
+        (Fault.QUOTA, "", OutOfMoney),
+        (Fault.SERVER_ERROR, "", ServerFailed),
+        (Fault.NOT_FOUND, "", Refused),
     ],
     ids=lambda value: getattr(value, "name", None),
 )
@@ -308,18 +319,18 @@ async def test_an_html_page_instead_of_a_stream_brings_nothing(provider):
 
 
 async def test_a_silent_stream_is_an_unknown_outcome(provider, monkeypatch):
-    monkeypatch.setattr(llm, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(calls, "READ_TIMEOUT", 0.3)
     provider.next(Fault.STALL, after=1)
 
     text, error = await read_until_error()
 
-    assert (text, type(error)) == (provider.text[:4], llm.OutcomeUnknown)
+    assert (text, type(error)) == (provider.text[:4], OutcomeUnknown)
 
 
 async def test_who_stops_reading_closes_the_call(provider):
     provider.delay = 0.02
-    async with llm.async_client("default", limit=2) as api:
-        pieces = llm.stream(api, ASK)
+    async with clients.async_client("default", limit=2) as api:
+        pieces = streams.stream(api, ASK)
         await anext(pieces)
         await pieces.aclose()
     for _ in range(100):
@@ -338,18 +349,18 @@ def test_the_key_never_shows(provider, caplog):
     caplog.set_level(logging.DEBUG)
     provider.next(Fault.UNAUTHORIZED)
 
-    with pytest.raises(llm.Refused) as caught:
-        llm.complete("default", ASK)
+    with pytest.raises(Refused) as caught:
+        calls.complete("default", ASK)
 
     assert provider.posts()[0].key == SECRET
-    shown = [repr(llm.endpoint("default")), str(caught.value), repr(caught.value), caplog.text]
+    shown = [repr(clients.endpoint("default")), str(caught.value), repr(caught.value), caplog.text]
     assert [text for text in shown if SECRET in text] == []
 
 
 def test_prompts_never_reach_the_log_of_a_deployment(provider, caplog):
     caplog.set_level(logging.INFO)
 
-    llm.complete("default", ASK)
+    calls.complete("default", ASK)
 
     assert "发射激光" not in caplog.text
 
@@ -395,9 +406,9 @@ def test_further_endpoints_are_named_by_their_alias():
 def test_a_model_is_asked_for_before_anything_is_ordered_from_it(provider):
     provider.models = {"base-zh"}
 
-    llm.check_model("default", "base-zh")
-    with pytest.raises(llm.Refused, match="接入点「default」不认识模型「gpt-9」。"):
-        llm.check_model("default", "gpt-9")
+    calls.check_model("default", "base-zh")
+    with pytest.raises(Refused, match="接入点「default」不认识模型「gpt-9」。"):
+        calls.check_model("default", "gpt-9")
 
     assert [call.path for call in provider.gets()] == ["/v1/models/base-zh", "/v1/models/gpt-9"]
 
@@ -405,8 +416,8 @@ def test_a_model_is_asked_for_before_anything_is_ordered_from_it(provider):
 def test_a_wrong_key_is_told_apart_from_an_unknown_model(provider):
     provider.next(Fault.UNAUTHORIZED, method="GET")
 
-    with pytest.raises(llm.Refused, match="OPENAI_API_KEY") as caught:
-        llm.check_model("default", "base-zh")
+    with pytest.raises(Refused, match="OPENAI_API_KEY") as caught:
+        calls.check_model("default", "base-zh")
 
     assert caught.value.status == 401
 
@@ -415,40 +426,40 @@ def test_a_wrong_key_is_told_apart_from_an_unknown_model(provider):
 
 
 def test_flagged_categories_are_named_by_the_model_server(model_server):
-    assert llm.moderate("default", "唐,隐形,轻松") == []
-    assert llm.moderate("default", "唐,制造炸弹,轻松") == ["illicit"]
+    assert calls.moderate("default", "唐,隐形,轻松") == []
+    assert calls.moderate("default", "唐,制造炸弹,轻松") == ["illicit"]
 
 
 def test_an_endpoint_without_moderation_flags_nothing_and_is_asked_once(provider):
     provider.flagged = None
 
-    assert [llm.moderate("default", "唐,隐形,轻松") for _ in range(3)] == [[], [], []]
+    assert [calls.moderate("default", "唐,隐形,轻松") for _ in range(3)] == [[], [], []]
     assert len(provider.posts(MODERATIONS)) == 1
 
 
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        (Fault.SERVER_ERROR, llm.ServerFailed),
-        (Fault.UNAUTHORIZED, llm.Refused),
-        (Fault.RATE_LIMIT, llm.TryAgainLater),
-        (Fault.HTML, llm.OutcomeUnknown),
-        (Fault.GARBAGE, llm.OutcomeUnknown),
+        (Fault.SERVER_ERROR, ServerFailed),
+        (Fault.UNAUTHORIZED, Refused),
+        (Fault.RATE_LIMIT, TryAgainLater),
+        (Fault.HTML, OutcomeUnknown),
+        (Fault.GARBAGE, OutcomeUnknown),
     ],
 )
 def test_moderation_that_fails_is_one_of_our_errors_and_is_asked_again(provider, fault, error):
     provider.next(fault, path=MODERATIONS)
 
     with pytest.raises(error):
-        llm.moderate("default", "唐,隐形,轻松")
-    assert llm.moderate("default", "唐,隐形,轻松") == []
+        calls.moderate("default", "唐,隐形,轻松")
+    assert calls.moderate("default", "唐,隐形,轻松") == []
 
 
 def test_a_moderation_page_that_hangs_is_not_waited_for(provider, monkeypatch):
-    monkeypatch.setattr(llm, "MODERATION_TIMEOUT", 0.3)
+    monkeypatch.setattr(calls, "MODERATION_TIMEOUT", 0.3)
     provider.next(Fault.HANG, path=MODERATIONS)
     began = time.monotonic()
 
-    with pytest.raises(llm.OutcomeUnknown):
-        llm.moderate("default", "唐,隐形,轻松")
+    with pytest.raises(OutcomeUnknown):
+        calls.moderate("default", "唐,隐形,轻松")
     assert time.monotonic() - began < 15

@@ -1,12 +1,12 @@
-"""ultraman_site/outage.py: who may ask a Redis that was silent, and when."""
+"""llm/outage.py: who may ask a Redis that was silent, and when."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ultraman_site import outage as module
-from ultraman_site.outage import REST, Outage, outage_of
+from llm import outage as module
+from llm.outage import REST, Outage, outage_of
 
 
 @pytest.fixture

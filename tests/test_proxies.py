@@ -14,14 +14,14 @@ from django.test import Client
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from devserver import services
+from devserver.plan import Plan
 from stories.models import ReaderDay
 from tests.environment import free_port
 from tests.factories import make_person, make_serving_model, make_story, make_template
 from tests.servers import start_web
 from tests.sites import Web, child_environment
 from tests.sockets import Viewer
-from ultraman_site.devserver import services
-from ultraman_site.devserver.plan import Plan
 from ultraman_site.proxies import TrustedProxies, find_client, read_networks
 
 CLAIMED = [f"198.51.100.{number}" for number in range(1, 15)]

@@ -10,13 +10,13 @@ import pytest
 import redis
 from django.conf import settings
 
+from llm.outage import Outage, outage_of
+from stories.operations.task_queue import CONNECTIONS, PATIENCE, publish
 from stories.tasks import generate_story, write_story
 from tests.environment import DATA_DIR, free_port
 from tests.servers import listens, start_redis, start_worker, wait_until
 from tests.sites import child_environment
 from ultraman_site.celery import app
-from ultraman_site.outage import Outage, outage_of
-from ultraman_site.publishing import CONNECTIONS, PATIENCE, publish
 
 
 def queued(queue: str, *, port: int | None = None) -> list[str]:

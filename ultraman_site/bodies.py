@@ -16,10 +16,10 @@ from django.db import DatabaseError
 from django.http import HttpRequest, parse_cookie
 from django.urls import reverse
 
-from stories.csv_files import MAX_BYTES
+from stories.library.csv_files import MAX_BYTES
+from stories.live.snapshots import in_database
 from stories.middleware import TOO_LONG
-from stories.readers import REVIEW
-from stories.snapshots import in_database
+from stories.readers.identity import REVIEW
 
 logger = logging.getLogger(__name__)
 FRAMING = 64 * 1024  # what a form puts around a file

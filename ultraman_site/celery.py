@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, signals
 from kombu.asynchronous import get_event_loop
 
-from ultraman_site.publishing import publish
+from stories.operations.task_queue import publish
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ultraman_site.settings")
 
@@ -64,7 +64,7 @@ app.conf.beat_schedule = {
 @signals.worker_ready.connect
 def start_heartbeat(sender: Any, **_: Any) -> None:
     """A worker named `readers@host` writes the heartbeat row `worker-readers` every five seconds."""
-    from stories.heartbeats import keep_beating  # apps are ready only now
+    from stories.operations.heartbeats import keep_beating  # apps are ready only now
 
     name = str(sender.hostname).partition("@")[0]
     threading.Thread(target=keep_beating, args=(f"worker-{name}",), daemon=True).start()

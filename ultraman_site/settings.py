@@ -8,8 +8,8 @@ from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
+from llm.endpoints import Endpoint, read_endpoints
 from ultraman_site.environment import BASE_DIR, Values, load
-from ultraman_site.llm_settings import Endpoint, read_endpoints
 from ultraman_site.proxies import read_networks
 
 __all__ = ["BASE_DIR", "NONCE", "Endpoint"]

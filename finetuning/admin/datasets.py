@@ -17,7 +17,7 @@ from finetuning.datasets import Preview, build_dataset, open_file
 from finetuning.errors import BadDataset
 from finetuning.models import Dataset, DatasetRow
 from stories.admin.base import ReadOnlyAdmin, check_permission, find_or_404, page_context
-from stories.labels import LABEL_SUFFIX, file_label
+from stories.library.labels import LABEL_SUFFIX, file_label
 from stories.models import Story
 
 FIRST_ROWS = 6

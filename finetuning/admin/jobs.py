@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy
 
 from finetuning import tasks, training
 from finetuning.admin.base import errors_as_messages, sign
-from finetuning.admin.deciding import DECISIONS, decide
+from finetuning.admin.decisions import DECISIONS, decide
 from finetuning.admin.forms import OrderForm
 from finetuning.admin.quotes import Quote, quote_order
 from finetuning.errors import BadJob, TrainingError
@@ -25,8 +25,8 @@ from stories.admin.corrections import CorrectableAdmin
 from stories.admin.filters import DoubtFilter
 from stories.errors import StoryError
 from stories.models import LanguageModel
-from stories.money import show
-from ultraman_site.publishing import publish
+from stories.operations.task_queue import publish
+from stories.values.money import show
 
 START = "finetuning.start_job"
 MOST_EVENTS = 40

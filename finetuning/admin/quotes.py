@@ -9,7 +9,7 @@ from finetuning import training
 from finetuning.admin.forms import OrderForm
 from finetuning.models import Dataset, Job
 from stories.models import SpendDay
-from stories.money import show, to_micros
+from stories.values.money import show, to_micros
 
 
 @dataclass(frozen=True)

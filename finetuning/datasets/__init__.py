@@ -1,6 +1,6 @@
 """Datasets: approved stories, frozen (floor 5). Way of one: selecting → lines → files → building."""
 
-from finetuning.datasets.building import Preview, build_dataset, find_dataset, preview_dataset
+from finetuning.datasets.build import Preview, build_dataset, find_dataset, preview_dataset
 from finetuning.datasets.files import full_path, open_file
 
 __all__ = ["Preview", "build_dataset", "find_dataset", "full_path", "open_file", "preview_dataset"]

@@ -7,10 +7,10 @@ import json
 from collections.abc import Iterable, Sequence
 from itertools import chain, count
 
-from finetuning.datasets.selecting import Row
+from finetuning.datasets.selection import Row
 from finetuning.models import Dataset
 from finetuning.tokens import estimate_tokens
-from stories.prompts import COMPLETION_SEPARATOR, combo_prompt
+from stories.generation.prompts import COMPLETION_SEPARATOR, combo_prompt
 
 STOP_CANDIDATES = (".", " END", "\n\n###\n\n", "***", "+++")
 """Tried in this order. The first is the notebook's: a story ends in 。 and has no full stop of this kind."""

@@ -11,7 +11,7 @@ from finetuning.errors import TrainingError
 from finetuning.models import Job
 from finetuning.training import estimate_price
 from stories.management.output import Progress, SiteCommand
-from stories.money import to_usd
+from stories.values.money import to_usd
 
 UNKNOWN_LONG_ENOUGH = timedelta(seconds=60)
 PHASES: tuple[str, ...] = (

@@ -12,11 +12,10 @@ claims       the compare-and-set all of them use
 remote       the calls to the provider
 """
 
-from finetuning.training.advancing import advance_job
 from finetuning.training.corrections import correct_job
-from finetuning.training.deciding import abandon_job, cancel_job, look_again, send_again
+from finetuning.training.decisions import abandon_job, cancel_job, look_again, send_again
 from finetuning.training.hyperparameters import Hyperparameters, priced_epochs
-from finetuning.training.planning import (
+from finetuning.training.plan import (
     check_order,
     estimate_price,
     find_job,
@@ -27,6 +26,7 @@ from finetuning.training.planning import (
     reservation,
     start_job,
 )
+from finetuning.training.steps import advance_job
 
 __all__ = [
     "Hyperparameters",

@@ -1,4 +1,4 @@
-"""What a job really cost, once a person has seen the provider's bill (floor 5); calls: stories/corrections.py."""
+"""What a job really cost, once a person has seen the provider's bill (floor 5); calls: stories/generation/corrections.py."""
 
 from django.db import transaction
 from django.utils import timezone
@@ -6,10 +6,10 @@ from django.utils.translation import gettext as _
 
 from finetuning.errors import BadJob
 from finetuning.models import Job
-from stories.audit import Actor, record
-from stories.corrections import check_correction
-from stories.ledger import charge_day
+from stories.generation.attempts import charge_day
+from stories.generation.corrections import check_correction
 from stories.models import AuditEntry
+from stories.operations.audit import Actor, record
 
 
 def correct_job(job: Job, *, price: int, by: Actor, reason: str) -> None:

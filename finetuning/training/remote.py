@@ -16,11 +16,12 @@ import httpx2
 
 from finetuning.models import Job
 from finetuning.training.hyperparameters import wire_parameters
+from llm import clients, translation
+from llm.errors import OutcomeUnknown, Refused
+from llm.redaction import redact
 from stories.errors import UnknownModel
-from stories.ledger import said
-from stories.serving import check_endpoint
-from ultraman_site import llm
-from ultraman_site.redaction import redact
+from stories.generation.attempts import said
+from stories.language_models import check_endpoint
 
 KEY = "ultraman_job"
 """The name in a remote job's metadata under which it carries our job's key."""
@@ -132,15 +133,15 @@ def read_content(job: Job, file_id: str) -> bytes:
 @contextmanager
 def _calling() -> Iterator[None]:
     """As `llm.provider_errors`; what the SDK, or we, trip over in an odd answer cannot be read."""
-    with llm.provider_errors():
+    with translation.provider_errors():
         try:
             yield
         except (AttributeError, TypeError, ValueError, RecursionError) as error:
             raise _unreadable() from error
 
 
-def _unreadable() -> llm.OutcomeUnknown:
-    return llm.OutcomeUnknown("模型服务的回答无法读懂，结果不明。")
+def _unreadable() -> OutcomeUnknown:
+    return OutcomeUnknown("模型服务的回答无法读懂，结果不明。")
 
 
 def _api(job: Job) -> Any:
@@ -148,12 +149,12 @@ def _api(job: Job) -> Any:
     try:
         check_endpoint(job.language_model)
     except UnknownModel as error:
-        raise llm.Refused(str(error)) from error
-    return llm.client(job.language_model.endpoint)
+        raise Refused(str(error)) from error
+    return clients.client(job.language_model.endpoint)
 
 
 def _timeout() -> httpx2.Timeout:
-    return httpx2.Timeout(CALL_TIMEOUT, connect=llm.CONNECT_TIMEOUT)
+    return httpx2.Timeout(CALL_TIMEOUT, connect=clients.CONNECT_TIMEOUT)
 
 
 def _id_of(reply: Any) -> str:

@@ -1,37 +1,30 @@
-"""The figures of a job's steps as rows, each step once (floor 5)."""
+"""One step of a job (floor 5): the table of states and steps."""
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Callable
 
-from django.db import transaction
+from django.utils import timezone
 
-from finetuning.models import Job, JobStep
-from finetuning.results import Figures
+from finetuning.models import Job
+from finetuning.training.creation import create_remote_job, doubt_create, look_for_job
+from finetuning.training.poll import poll_job
+from finetuning.training.upload import doubt_upload, look_for_files, upload_files
 
-COLUMNS = tuple(field.name for field in fields(Figures))
-BATCH = 500
+STEPS: dict[str, Callable[[Job], None]] = {
+    Job.State.DRAFT: upload_files,
+    Job.State.UPLOADING: doubt_upload,
+    Job.State.UPLOAD_UNKNOWN: look_for_files,
+    Job.State.UPLOADED: create_remote_job,
+    Job.State.CREATING: doubt_create,
+    Job.State.CREATE_UNKNOWN: look_for_job,
+    Job.State.CREATED: poll_job,
+}
 
 
-def keep_steps(job: Job, figures: Sequence[Figures]) -> None:
-    """Writes these figures over those that are known; a blank never replaces a number.
-
-    In short transactions, one for every 500 steps: with SQLite everyone waits for a writer.
-    """
-    for start in range(0, len(figures), BATCH):
-        _write(job, figures[start : start + BATCH])
-
-
-def _write(job: Job, figures: Sequence[Figures]) -> None:
-    numbers = [one.step for one in figures]
-    with transaction.atomic():
-        known = {
-            values["step"]: Figures(**values)
-            for values in job.steps.filter(step__in=numbers).values(*COLUMNS).order_by()
-        }
-        merged = (one.over(known[one.step]) if one.step in known else one for one in figures)
-        JobStep.objects.bulk_create(
-            (JobStep(job=job, **asdict(one)) for one in merged),
-            update_conflicts=True,
-            unique_fields=["job", "step"],
-            update_fields=COLUMNS[1:],
-        )
+def advance_job(job: Job) -> bool:
+    """Takes the next step if it is due and nobody else takes it. True if a further step is due at once."""
+    step = STEPS.get(job.state)
+    if step is None:
+        return False
+    before = job.state
+    step(job)
+    return job.state != before and Job.objects.due(timezone.now()).filter(pk=job.pk).exists()

@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 from stories.admin.base import ReadOnlyAdmin
 from stories.models import AuditEntry
-from stories.money import show
+from stories.values.money import show
 
 NAMES = {"serving": _("在用模型"), "answer": _("模型的回答")}
 

@@ -6,11 +6,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stories import batching
 from stories.admin.base import ReadOnlyAdmin, check_permission, errors_as_messages
+from stories.generation import batches
 from stories.models import BatchOrder
+from stories.operations.task_queue import publish
 from stories.tasks import advance_batch
-from ultraman_site.publishing import publish
 
 CONTROL = "stories.control_run"
 
@@ -33,7 +33,7 @@ class BatchOrderAdmin(ReadOnlyAdmin):
     def send_again(self, request: HttpRequest, queryset: QuerySet[BatchOrder]) -> None:
         for order in queryset:
             with errors_as_messages(request):
-                batching.send_again(order, by=check_permission(request, CONTROL))
+                batches.send_again(order, by=check_permission(request, CONTROL))
                 publish(advance_batch, order.pk)
                 messages.success(request, gettext("订单 %(order)s 重新下单。") % {"order": order})
 
@@ -41,5 +41,5 @@ class BatchOrderAdmin(ReadOnlyAdmin):
     def give_up(self, request: HttpRequest, queryset: QuerySet[BatchOrder]) -> None:
         for order in queryset:
             with errors_as_messages(request):
-                batching.give_up(order, by=check_permission(request, CONTROL))
+                batches.give_up(order, by=check_permission(request, CONTROL))
                 messages.success(request, gettext("放弃了订单 %(order)s。") % {"order": order})

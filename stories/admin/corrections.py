@@ -12,11 +12,12 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from stories import audit, corrections
 from stories.admin.audit import EntryWords
 from stories.admin.base import ReadOnlyAdmin, check_permission, find_or_404, page_context
 from stories.errors import StoryError
-from stories.money import MICRO, show, to_micros
+from stories.generation import corrections
+from stories.operations import audit
+from stories.values.money import MICRO, show, to_micros
 
 
 class CorrectionForm(forms.Form):

@@ -6,13 +6,13 @@ from django import forms
 from django.contrib.auth.models import User
 from django.utils.translation import gettext_lazy as _
 
-from stories import reviewing
-from stories.csv_files import check_size
 from stories.errors import BadFile
+from stories.library.csv_files import check_size
 from stories.models import Story
+from stories.review import decisions
 
 APPROVE, REJECT, RESTORE, EDIT, UNDO = "approve", "reject", "restore", "edit", "undo"
-PUBLISHES = {APPROVE: reviewing.approve, RESTORE: reviewing.restore}
+PUBLISHES = {APPROVE: decisions.approve, RESTORE: decisions.restore}
 ACTIONS = [
     *((APPROVE, _("已采纳")), (REJECT, _("已拒绝")), (RESTORE, _("已驳回举报"))),
     *((EDIT, _("已保存编辑")), (UNDO, _("已撤销"))),
@@ -22,7 +22,7 @@ DONE_WITH_EDIT = {APPROVE: _("已保存编辑并采纳"), RESTORE: _("已保存�
 
 def _reason(label: Any, **attrs: str) -> forms.CharField:
     widget = forms.TextInput(attrs)
-    return forms.CharField(label=label, required=False, max_length=reviewing.MAX_REASON, widget=widget)
+    return forms.CharField(label=label, required=False, max_length=decisions.MAX_REASON, widget=widget)
 
 
 class DecisionForm(forms.Form):
@@ -107,15 +107,15 @@ class DecisionForm(forms.Form):
         action, reason = said["action"], said["reason"]
         an_edit = {"text": said["text"], "reason": said["edit_reason"]}
         if action in PUBLISHES and self.has_edit:
-            reviewing.edit_and(PUBLISHES[action], self.story, by=by, reason=reason, an_edit=an_edit)
+            decisions.edit_and(PUBLISHES[action], self.story, by=by, reason=reason, an_edit=an_edit)
         elif action in PUBLISHES:
             PUBLISHES[action](self.story, by=by, reason=reason)
         elif action == REJECT:
-            reviewing.reject(self.story, by=by, reason=reason)
+            decisions.reject(self.story, by=by, reason=reason)
         elif action == EDIT:
-            reviewing.edit(self.story, by=by, text=said["text"], reason=said["edit_reason"] or reason)
+            decisions.edit(self.story, by=by, text=said["text"], reason=said["edit_reason"] or reason)
         else:
-            reviewing.undo(self.story, by=by)
+            decisions.undo(self.story, by=by)
 
 
 class ImportForm(forms.Form):

@@ -12,10 +12,10 @@ from django.urls import URLPattern, path
 from django.utils.translation import gettext_lazy as _
 
 from stories.admin.base import ListTitle
-from stories.combos import clean_ingredient, make_combo
 from stories.errors import BadIngredient
+from stories.generation.prompts import render
 from stories.models import Ingredient, Run, Story, Template
-from stories.prompts import render
+from stories.values.combos import clean_ingredient, make_combo
 
 
 class IngredientForm(forms.ModelForm):

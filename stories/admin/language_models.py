@@ -14,9 +14,9 @@ from django.utils.translation import gettext_lazy
 
 from stories.admin.base import ListTitle, check_permission, find_or_404, page_context
 from stories.errors import StoryError
+from stories.language_models import prices_of, reprice
 from stories.models import LanguageModel
 from stories.promotion import Promotion, promote, warn_of_shutdown
-from stories.serving import prices_of, reprice
 
 
 @admin.register(LanguageModel)

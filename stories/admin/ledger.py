@@ -6,14 +6,14 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stories import corrections
 from stories.admin.base import ReadOnlyAdmin, check_permission, errors_as_messages
 from stories.admin.corrections import CorrectableAdmin
 from stories.admin.filters import DoubtFilter
+from stories.generation import corrections
 from stories.models import Attempt, Review, SpendDay, Story
-from stories.money import show
-from stories.resolving import resolve_all, retry_stories
+from stories.runs.unknown_calls import resolve_all, retry_stories
 from stories.tasks import publish_story
+from stories.values.money import show
 
 CONTROL = "stories.control_run"
 

@@ -8,14 +8,14 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
-from stories.combos import clean_ingredient, multiply
-from stories.covering import SAMPLE, read_exclusions
 from stories.errors import BadIngredient, StoryError
-from stories.generation import Estimate, estimate_run
+from stories.generation.prompts import current_template
 from stories.models import Ingredient, LanguageModel, Run
-from stories.money import show, to_micros
-from stories.planning import MOST_STORIES, Cell, Grid, Wish, check_plan, lay_out, plan_cells
-from stories.prompts import current_template
+from stories.runs.coverage import SAMPLE, read_exclusions
+from stories.runs.lifecycle import Estimate, estimate_run
+from stories.runs.plan import MOST_STORIES, Cell, Grid, Wish, check_plan, lay_out, plan_cells
+from stories.values.combos import clean_ingredient, multiply
+from stories.values.money import show, to_micros
 
 AXIS_OF = {"dynasties": "dynasty", "powers": "super_power", "types": "story_type"}
 SEPARATOR = re.compile(r"[,，、\s]+")

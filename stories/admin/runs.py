@@ -14,7 +14,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from stories import progress
 from stories.admin.base import (
     ReadOnlyAdmin,
     check_permission,
@@ -24,7 +23,9 @@ from stories.admin.base import (
 )
 from stories.admin.order_form import OrderForm
 from stories.errors import StoryError
-from stories.generation import (
+from stories.models import Attempt, Run, Story
+from stories.runs import progress
+from stories.runs.lifecycle import (
     CANCELLABLE,
     cancel_run,
     count_states,
@@ -33,11 +34,10 @@ from stories.generation import (
     retry_run,
     start_run,
 )
-from stories.models import Attempt, Run, Story
-from stories.money import show
-from stories.ordering import order_run
-from stories.planning import lay_out
+from stories.runs.orders import order_run
+from stories.runs.plan import lay_out
 from stories.tasks import publish_run
+from stories.values.money import show
 
 CONTROL = "stories.control_run"
 

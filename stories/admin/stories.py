@@ -21,7 +21,6 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from stories import reacting, reviewing
 from stories.admin.base import (
     ReadOnlyAdmin,
     check_permission,
@@ -38,14 +37,16 @@ from stories.admin.filters import (
     VerdictFilter,
 )
 from stories.admin.forms import DecisionForm, ImportForm, last_review
-from stories.csv_files import dump_stories
 from stories.errors import StoryError
-from stories.imports import import_stories, store_file
-from stories.labels import LABEL_SUFFIX, file_label
+from stories.library.csv_files import dump_stories
+from stories.library.imports import import_stories, store_file
+from stories.library.labels import LABEL_SUFFIX, file_label
 from stories.models import Flag, Story
 from stories.models.stories import FINAL_TEXT
+from stories.operations.task_queue import publish
+from stories.readers import reactions
+from stories.review import decisions
 from stories.tasks import advance_import, check_new_stories, publish_check
-from ultraman_site.publishing import publish
 
 REVIEW = "stories.review_story"
 CSV_NAME = "stories.csv"
@@ -93,11 +94,11 @@ class StoryAdmin(ReadOnlyAdmin):
 
     @admin.action(description=gettext_lazy("采纳所选的故事"), permissions=["review"])
     def approve_selected(self, request: HttpRequest, queryset: QuerySet[Story]) -> HttpResponse | None:
-        return self._decide_all(request, queryset, reviewing.approve_all, title=_("采纳"))
+        return self._decide_all(request, queryset, decisions.approve_all, title=_("采纳"))
 
     @admin.action(description=gettext_lazy("拒绝所选的故事"), permissions=["review"])
     def reject_selected(self, request: HttpRequest, queryset: QuerySet[Story]) -> HttpResponse | None:
-        return self._decide_all(request, queryset, reviewing.reject_all, title=_("拒绝"))
+        return self._decide_all(request, queryset, decisions.reject_all, title=_("拒绝"))
 
     def _decide_all(
         self,
@@ -163,7 +164,7 @@ class StoryAdmin(ReadOnlyAdmin):
         return self._show(request, story, DecisionForm.about(story))
 
     def _show(self, request: HttpRequest, story: Story, form: DecisionForm) -> HttpResponse:
-        newer, older = reviewing.neighbours(story, self._filtered(request))
+        newer, older = decisions.neighbours(story, self._filtered(request))
         context = page_context(
             self,
             request,
@@ -175,9 +176,9 @@ class StoryAdmin(ReadOnlyAdmin):
             newer=newer,
             older=older,
             reviews=story.reviews.select_related("editor"),
-            standing=reviewing.standing_decisions(story),
+            standing=decisions.standing_decisions(story),
             reports=story.reactions.reports().select_related("settled_by__editor").order_by("pk"),
-            said=reacting.count_of(story),
+            said=reactions.count_of(story),
             may_approve=story.origin != Story.Origin.READER or story.offered_at is not None,
             may_review=self.has_review_permission(request),
             flags=flags_of(story),
@@ -208,7 +209,7 @@ class StoryAdmin(ReadOnlyAdmin):
     def next_view(self, request: HttpRequest) -> HttpResponse:
         """The first of the filter's queue: the fewest flags, then the newest."""
         check_permission(request, "stories.view_story")
-        story = waiting_among(self._filtered(request)).order_by(*reviewing.QUEUE).first()
+        story = waiting_among(self._filtered(request)).order_by(*decisions.QUEUE).first()
         if story is None:
             messages.info(request, _("没有待审的故事了。"))
             return HttpResponseRedirect(reverse("admin:stories_story_changelist"))
@@ -255,7 +256,7 @@ class StoryAdmin(ReadOnlyAdmin):
             return self.get_queryset(request)
 
     def _next(self, request: HttpRequest, story: Story) -> Story | None:
-        newer, older = reviewing.neighbours(story, self._filtered(request))
+        newer, older = decisions.neighbours(story, self._filtered(request))
         return older or newer
 
     def _address(self, request: HttpRequest, story: Story) -> str:

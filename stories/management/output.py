@@ -19,8 +19,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError, InterfaceError
 from django.utils.translation import gettext as _
 
+from llm.errors import LLMError
 from stories.errors import StoryError
-from ultraman_site.llm import LLMError
 
 BAR_WIDTH = 30
 CLEAR_TO_END = "\x1b[K"

@@ -14,12 +14,12 @@ from django.db.models.functions import Coalesce, NullIf
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from stories.combos import Combo
 from stories.models.batches import BatchOrder
 from stories.models.imports import PublishedManager
 from stories.models.ledger import Attempt
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
+from stories.values.combos import Combo
 
 
 class EndReason(models.TextChoices):

@@ -7,7 +7,7 @@ from django import template
 from django.utils.translation import gettext as _
 
 from stories.models import EndReason, Flag
-from stories.quality.reading import paragraphs
+from stories.review.quality.passages import paragraphs
 
 register = template.Library()
 

@@ -2,7 +2,7 @@
 
 from django import template
 
-from stories.progress import in_words
+from stories.runs.progress import in_words
 
 register = template.Library()
 register.filter("duration", in_words)

@@ -8,8 +8,8 @@ from django import template
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from stories.combos import AXES
 from stories.models import Story
+from stories.values.combos import AXES
 
 register = template.Library()
 

@@ -11,7 +11,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from stories import counters, readers
+from stories.readers import identity, quotas
+from stories.values import addresses
 from stories.views.common import reader_of
 
 SIGN_UPS_PER_DAY = 20
@@ -40,12 +41,12 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 
 def keep_stories(*, request: HttpRequest | None, user: Any, **_kwargs: Any) -> None:
     """On every login: what this browser wrote belongs to the account, and the cookie has done its work."""
-    key = readers.read_key(request.COOKIES.get(readers.COOKIE)) if request else ""
+    key = identity.read_key(request.COOKIES.get(identity.COOKIE)) if request else ""
     if request is not None and key:
-        readers.keep_stories(key, user=user)
+        identity.keep_stories(key, user=user)
         request.forget_reader = True  # type: ignore[attr-defined]
 
 
 def _count_sign_up(request: HttpRequest) -> bool:
-    address = counters.name_address(reader_of(request).address)
-    return counters.count(f"signup:{address}", limit=SIGN_UPS_PER_DAY)
+    address = addresses.name_address(reader_of(request).address)
+    return quotas.count(f"signup:{address}", limit=SIGN_UPS_PER_DAY)

@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from django.template.loader import render_to_string
 
-from stories import readers
-from stories.connections import may_pass
+from stories.generation.connections import may_pass
 from stories.models import Story
-from stories.readers import Reader
+from stories.readers import identity
+from stories.readers.identity import Reader
 
 Answer = TypeVar("Answer", bound=HttpResponse)
 
@@ -26,7 +26,7 @@ def reader_of(request: HttpRequest) -> Reader:
 def readable(reader: Reader, pk: str) -> Story:
     """The story, for who may read it; 404, 403."""
     story = get_object_or_404(Story.objects.select_related("language_model"), pk=pk)
-    if not readers.may_read(reader, story):
+    if not identity.may_read(reader, story):
         raise PermissionDenied
     return story
 
@@ -34,7 +34,7 @@ def readable(reader: Reader, pk: str) -> Story:
 def controllable(reader: Reader, pk: str) -> Story:
     """The story, for its reader and editors; 404, 403."""
     story = get_object_or_404(Story.objects.select_related("again_of"), pk=pk)
-    if not readers.may_stop(reader, story):
+    if not identity.may_stop(reader, story):
         raise PermissionDenied
     return story
 
@@ -42,7 +42,7 @@ def controllable(reader: Reader, pk: str) -> Story:
 def own(reader: Reader, pk: str) -> Story:
     """The story, for its reader alone; 404, 403."""
     story = get_object_or_404(Story.objects.select_related("language_model"), pk=pk)
-    if not readers.owns(reader, story):
+    if not identity.owns(reader, story):
         raise PermissionDenied
     return story
 
@@ -51,16 +51,16 @@ def with_key(reader: Reader) -> Reader:
     """The reader with something to be recognised by: a visitor without an account gets a key."""
     if reader.user.is_authenticated or reader.key:
         return reader
-    return replace(reader, key=readers.new_key())
+    return replace(reader, key=identity.new_key())
 
 
 def remember(response: Answer, reader: Reader) -> Answer:
     """Gives the browser the reader's key, for another year."""
     if reader.key:
         response.set_cookie(
-            readers.COOKIE,
-            readers.sign_key(reader.key),
-            max_age=readers.COOKIE_AGE,
+            identity.COOKIE,
+            identity.sign_key(reader.key),
+            max_age=identity.COOKIE_AGE,
             httponly=True,
             samesite="Lax",
             secure=settings.SESSION_COOKIE_SECURE,

@@ -5,9 +5,10 @@ from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from stories import readers, shelves
 from stories.forms import LibraryForm, known_ingredients
+from stories.library import pages
 from stories.models import Story
+from stories.readers import identity
 from stories.views.common import reader_of
 
 
@@ -15,17 +16,17 @@ from stories.views.common import reader_of
 def library(request: HttpRequest) -> HttpResponse:
     form = LibraryForm(request.GET)
     wish = form.wish
-    shelf = shelves.take_shelf(
+    shelf = pages.take_shelf(
         Story.objects.library().having(wish.ingredients).mentioning(wish.words),
         after=request.GET.get("after", ""),
         order=wish.order,
     )
-    context = {"shelf": shelf, "wish": wish, "orders": shelves.Order.choices, "known": known_ingredients()}
+    context = {"shelf": shelf, "wish": wish, "orders": pages.Order.choices, "known": known_ingredients()}
     return render(request, "stories/library.html", context)
 
 
 @require_safe
 @never_cache
 def mine(request: HttpRequest) -> HttpResponse:
-    shelf = shelves.take_shelf(readers.stories_of(reader_of(request)), after=request.GET.get("after", ""))
+    shelf = pages.take_shelf(identity.stories_of(reader_of(request)), after=request.GET.get("after", ""))
     return render(request, "stories/mine.html", {"shelf": shelf})

@@ -10,14 +10,14 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from stories import asking
-from stories.combos import AXES
-from stories.connections import AWAY
 from stories.errors import QuotaUsedUp, StoryError, Unsuitable
 from stories.forms import AskForm, surprise
+from stories.generation.connections import AWAY
+from stories.generation.stop import request_stop
+from stories.readers import orders
 from stories.tasks import publish_story
+from stories.values.combos import AXES
 from stories.views.common import controllable, reader_of, remember, with_key
-from stories.writing.stopping import request_stop
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def new(request: HttpRequest) -> HttpResponse:
         return _show_form(request, form, status=422)
     reader = with_key(reader_of(request))
     try:
-        story = asking.order_story(form.combo, reader=reader)
+        story = orders.order_story(form.combo, reader=reader)
     except StoryError as error:
         form.add_error(None, str(error))
         return _show_form(request, form, status=_status_of(error))
@@ -54,12 +54,12 @@ def stop(request: HttpRequest, pk: str) -> HttpResponse:
 
 @require_POST
 def go_on(request: HttpRequest, pk: str) -> HttpResponse:
-    return _queue(request, pk, order=asking.continue_story)
+    return _queue(request, pk, order=orders.continue_story)
 
 
 @require_POST
 def retry(request: HttpRequest, pk: str) -> HttpResponse:
-    return _queue(request, pk, order=asking.retry_story)
+    return _queue(request, pk, order=orders.retry_story)
 
 
 @require_POST
@@ -67,7 +67,7 @@ def again(request: HttpRequest, pk: str) -> HttpResponse:
     story = controllable(reader_of(request), pk)
     reader = with_key(reader_of(request))
     try:
-        story = asking.write_again(story, reader=reader)
+        story = orders.write_again(story, reader=reader)
     except StoryError as error:
         messages.error(request, str(error))
         return redirect(story)
@@ -76,7 +76,7 @@ def again(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _show_form(request: HttpRequest, form: AskForm, *, status: int = 200) -> HttpResponse:
-    quota = asking.quota_left(reader_of(request))
+    quota = orders.quota_left(reader_of(request))
     return render(request, "stories/new.html", {"form": form, "quota": quota}, status=status)
 
 

@@ -10,12 +10,14 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from stories import live, reacting, readers, shelves
 from stories.forms import ReportForm
-from stories.labels import label_line
+from stories.library import pages
+from stories.library.labels import label_line
+from stories.live import viewer
+from stories.live.snapshots import queue_position, seconds_to_wait
 from stories.models import EndReason, Story
-from stories.readers import Reader
-from stories.snapshots import queue_position, seconds_to_wait
+from stories.readers import identity, reactions
+from stories.readers.identity import Reader
 from stories.views.common import readable, reader_of
 
 
@@ -35,9 +37,9 @@ def show_story(request: HttpRequest, story: Story, report: ReportForm, *, status
         "address": request.build_absolute_uri(story.get_absolute_url()),
         "unfinished": not story.has_ended,
         "position": queue_position(story) if story.state == Story.State.QUEUED else 0,
-        "wait_minutes": live.in_minutes(seconds_to_wait(story)),
+        "wait_minutes": viewer.in_minutes(seconds_to_wait(story)),
         "waited": int((timezone.now() - story.created_at).total_seconds()),
-        "may_control": story.origin == Story.Origin.READER and readers.may_stop(reader, story),
+        "may_control": story.origin == Story.Origin.READER and identity.may_stop(reader, story),
         "versions": _versions(reader, story),
         "end_reasons": EndReason.choices,
     }
@@ -46,10 +48,10 @@ def show_story(request: HttpRequest, story: Story, report: ReportForm, *, status
 
 def said_context(story: Story, reader: Reader) -> dict[str, Any]:
     """What the part of the page needs that changes when the reader says something of the story."""
-    is_own = readers.owns(reader, story)
+    is_own = identity.owns(reader, story)
     return {
         "story": story,
-        "said": reacting.said_of(story, reader=reader),
+        "said": reactions.said_of(story, reader=reader),
         "is_own": is_own,
         "may_offer": is_own and story.origin == Story.Origin.READER and story.state == Story.State.WRITTEN,
     }
@@ -77,7 +79,7 @@ class Versions:
 
 
 def _versions(reader: Reader, story: Story) -> Versions:
-    told = [other for other in shelves.versions_of(story) if readers.may_read(reader, other)]
+    told = [other for other in pages.versions_of(story) if identity.may_read(reader, other)]
     place = next(index for index, other in enumerate(told) if other.pk == story.pk)
     return Versions(
         number=place + 1,

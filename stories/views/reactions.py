@@ -10,11 +10,11 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from stories import reacting, readers, sharing
 from stories.errors import StoryError
 from stories.forms import ReportForm
 from stories.models import Reaction, Story
-from stories.readers import Reader
+from stories.readers import identity, reactions, sharing
+from stories.readers.identity import Reader
 from stories.views.common import own, readable, reader_of, remember, with_key
 from stories.views.pages import said_context, show_story
 
@@ -28,13 +28,13 @@ def rate(request: HttpRequest, pk: str) -> HttpResponse:
     if taste not in TASTES:
         raise SuspiciousOperation("no such taste")
     story, reader = readable(reader_of(request), pk), with_key(reader_of(request))
-    return _say(request, story, reader, lambda: reacting.rate(story, reader=reader, taste=taste))
+    return _say(request, story, reader, lambda: reactions.rate(story, reader=reader, taste=taste))
 
 
 @require_POST
 def finish(request: HttpRequest, pk: str) -> HttpResponse:
     story, reader = readable(reader_of(request), pk), with_key(reader_of(request))
-    return _say(request, story, reader, lambda: reacting.finish(story, reader=reader))
+    return _say(request, story, reader, lambda: reactions.finish(story, reader=reader))
 
 
 @require_POST
@@ -53,7 +53,7 @@ def report(request: HttpRequest, pk: str) -> HttpResponse:
     if not form.is_valid():
         return show_story(request, story, form, status=422)
     try:
-        reacting.report(story, reader=reader, **form.cleaned_data)
+        reactions.report(story, reader=reader, **form.cleaned_data)
     except StoryError as error:
         messages.error(request, str(error))
         return remember(redirect(story), reader)
@@ -61,7 +61,7 @@ def report(request: HttpRequest, pk: str) -> HttpResponse:
     messages.success(
         request, held if story.held_at else _("谢谢，编辑会看你的举报；在那以前这一篇还在原处。")
     )
-    return remember(redirect(story if readers.may_read(reader, story) else "stories:library"), reader)
+    return remember(redirect(story if identity.may_read(reader, story) else "stories:library"), reader)
 
 
 @require_POST

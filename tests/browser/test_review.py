@@ -7,8 +7,8 @@ import pytest
 from django.contrib.auth.models import User
 from playwright.sync_api import Page, expect
 
-from stories import reviewing
 from stories.models import Review, Story
+from stories.review import decisions
 from tests.browser.test_enter import sign_in
 from tests.factories import make_person, make_run, make_story
 from tests.sites import Web
@@ -78,7 +78,7 @@ def test_rejecting_asks_and_keeps_what_was_typed(editor: Page, web: Web, story: 
 
 def test_a_page_that_is_out_of_date_keeps_what_was_typed(editor: Page, web: Web, story: Story) -> None:
     open_editing(editor, web, story)
-    reviewing.edit(Story.objects.get(pk=story.pk), by=make_person("bob", group="editors"), text="鲍勃的。")
+    decisions.edit(Story.objects.get(pk=story.pk), by=make_person("bob", group="editors"), text="鲍勃的。")
     editor.get_by_role("button", name="保存编辑并采纳").click()
     expect(editor.get_by_text("别人审过或举报过这个故事")).to_be_visible()
     expect(editor.get_by_label("正文", exact=True)).to_have_value(NEW)

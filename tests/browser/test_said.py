@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from stories.models import Reaction, Story
-from stories.readers import COOKIE, new_key, sign_key
+from stories.readers.identity import COOKIE, new_key, sign_key
 from tests.browser.test_reader import TOO_SMALL
 from tests.factories import make_approved_story, make_combo, make_ingredients, make_story
 from tests.sites import Web

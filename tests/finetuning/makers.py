@@ -8,8 +8,8 @@ from django.utils import timezone
 from finetuning import training
 from finetuning.datasets import build_dataset
 from finetuning.models import Dataset, Job
-from stories.combos import multiply
 from stories.models import LanguageModel, Story
+from stories.values.combos import multiply
 from tests import factories
 
 DYNASTIES = ("唐", "宋", "元", "明", "清")

@@ -12,7 +12,7 @@ from finetuning import training
 from finetuning.errors import BadJob
 from finetuning.models import Job
 from stories.errors import OverBudget, StoryError
-from stories.ledger import reserve_day
+from stories.generation.attempts import reserve_day
 from stories.models import AuditEntry, SpendDay
 from tests.finetuning.makers import advance, fresh, make_built_dataset, make_model, make_started_job
 from tests.provider import Fault, Provider

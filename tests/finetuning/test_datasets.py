@@ -9,12 +9,12 @@ from django.conf import settings
 
 from finetuning.datasets import build_dataset, find_dataset, full_path, open_file, preview_dataset
 from finetuning.datasets.lines import choose_stop
-from finetuning.datasets.selecting import is_held_back
+from finetuning.datasets.selection import is_held_back
 from finetuning.errors import BadDataset
 from finetuning.models import Dataset, DatasetRow
 from finetuning.tokens import estimate_tokens
-from stories.combos import make_combo
 from stories.models import Story
+from stories.values.combos import make_combo
 from tests.factories import make_run, make_story
 from tests.finetuning.makers import make_approved, make_approved_story
 

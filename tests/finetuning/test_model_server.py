@@ -9,8 +9,8 @@ from finetuning import training
 from finetuning.datasets import build_dataset
 from finetuning.exports import results_csv
 from finetuning.models import Job
+from stories.language_models import ensure_models, find_model
 from stories.models import LanguageModel
-from stories.serving import ensure_models, find_model
 from tests.finetuning.makers import fresh, make_approved, make_due, make_model
 
 pytestmark = pytest.mark.django_db

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from finetuning import training
 from finetuning.models import Job
-from finetuning.training import claims, planning
+from finetuning.training import plan, states
 from stories.models import SpendDay
 from tests.finetuning.makers import advance, fresh, make_built_dataset, make_due, make_model, make_started_job
 from tests.provider import Provider
@@ -60,7 +60,7 @@ def test_without_the_fingerprint_they_would_start_several(
 ) -> None:
     """The negative control: the test above can fail."""
     numbers = count()
-    monkeypatch.setattr(planning, "fingerprint", lambda *_: f"{next(numbers):064x}")
+    monkeypatch.setattr(plan, "fingerprint", lambda *_: f"{next(numbers):064x}")
     assert together(order) == []
     assert Job.objects.count() == 4
 
@@ -80,11 +80,11 @@ def test_without_the_claim_it_would_be_several(provider: Provider, monkeypatch: 
     provider.answer_after = 0.3
 
     def careless(job: Job, *, into: str = "") -> bool:
-        Job.objects.filter(pk=job.pk).update(state=into, lease_until=timezone.now() + claims.LEASE)
+        Job.objects.filter(pk=job.pk).update(state=into, lease_until=timezone.now() + states.LEASE)
         job.state = into
         return True
 
-    monkeypatch.setattr("finetuning.training.creating.claim", careless)
+    monkeypatch.setattr("finetuning.training.creation.claim", careless)
     loaded = [make_due(job) for _message in range(4)]
     together(lambda: training.advance_job(loaded.pop()))
     assert len(provider.posts(JOBS)) == 4

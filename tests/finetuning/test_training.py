@@ -15,6 +15,7 @@ from finetuning.errors import BadJob
 from finetuning.exports import curves, results_csv
 from finetuning.models import Dataset, Job
 from finetuning.training.remote import clean
+from llm import clients
 from stories.errors import OverBudget, UnknownModel
 from stories.models import LanguageModel, PromptStyle, SpendDay
 from tests.factories import make_dataset
@@ -28,7 +29,6 @@ from tests.finetuning.makers import (
     make_started_job,
 )
 from tests.provider import Fault, Provider
-from ultraman_site import llm
 
 pytestmark = pytest.mark.django_db
 FILES, JOBS = "/v1/files", "/v1/fine_tuning/jobs"
@@ -246,7 +246,7 @@ def test_an_endpoint_that_is_down_is_tried_ten_times(settings: Any, provider: Pr
     dead = settings.LLM_ENDPOINTS["default"].__class__("default", "http://127.0.0.1:9/v1", "none")
     settings.LLM_ENDPOINTS = {"default": dead}
     LanguageModel.objects.update(base_url=dead.base_url)
-    llm.client.cache_clear()
+    clients.client.cache_clear()
     job = advance(job, 9)
     assert (job.state, job.tries) == (Job.State.DRAFT, 9)
     job = advance(job)
@@ -320,7 +320,7 @@ def test_success_is_one_transaction(provider: Provider, monkeypatch: pytest.Monk
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("the database went away")
 
-    monkeypatch.setattr("finetuning.training.claims.settle_day", broken)
+    monkeypatch.setattr("finetuning.training.states.settle_day", broken)
     with pytest.raises(RuntimeError):
         advance(job)
     job = fresh(job)

@@ -9,9 +9,9 @@ from django.utils import timezone
 from finetuning import training
 from finetuning.errors import BadJob
 from finetuning.models import Job
-from finetuning.training import creating, remote
-from stories import seeding
+from finetuning.training import creation, remote
 from stories.models import SpendDay
+from stories.operations import seeding
 from tests.finetuning.makers import advance, fresh, make_started_job
 from tests.provider import Fault, Provider
 
@@ -90,7 +90,7 @@ def test_two_remote_jobs_with_our_key_are_a_persons_business(provider: Provider)
 def test_a_worker_that_died_while_creating(provider: Provider) -> None:
     """The remote job was created, the worker never said so: its lease runs out, and the job is found."""
     job = advance(make_started_job())
-    assert creating.claim(job, into=Job.State.CREATING)
+    assert creation.claim(job, into=Job.State.CREATING)
     remote.create_job(job)
     assert training.advance_job(fresh(job)) is False
     assert fresh(job).state == Job.State.CREATING
@@ -103,7 +103,7 @@ def test_a_worker_that_died_while_creating(provider: Provider) -> None:
 
 def test_a_start_that_is_alone_goes_on_at_once_with_a_job_that_was_being_created(provider: Provider) -> None:
     job = advance(make_started_job())
-    assert creating.claim(job, into=Job.State.CREATING)
+    assert creation.claim(job, into=Job.State.CREATING)
     remote.create_job(job)
     seeding.take_over()
     job = advance(job, 2)
@@ -114,12 +114,12 @@ def test_a_start_that_is_alone_goes_on_at_once_with_a_job_that_was_being_created
 def test_a_slow_worker_cannot_overwrite_what_was_found(provider: Provider) -> None:
     job = advance(make_started_job())
     slow = fresh(job)
-    assert creating.claim(slow, into=Job.State.CREATING)
+    assert creation.claim(slow, into=Job.State.CREATING)
     late = remote.create_job(slow)
     Job.objects.update(lease_until=timezone.now())
     found = advance(job, 2)
     assert found.state == Job.State.CREATED
-    creating._adopt(slow, late)
+    creation._adopt(slow, late)
     assert fresh(job).fence == found.fence
     assert fresh(job).state == Job.State.CREATED
 

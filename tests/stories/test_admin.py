@@ -16,10 +16,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from stories import ordering
 from stories.models import Ingredient, LanguageModel, Review, Run, Story, Template
-from stories.ordering import order_run
-from stories.reviewing import approve, reject
+from stories.review.decisions import approve, reject
+from stories.runs import orders
+from stories.runs.orders import order_run
 from tests.factories import (
     make_attempt,
     make_combo,
@@ -405,7 +405,7 @@ def test_two_parallel_presses_are_one_run(alice, model):
 
 @pytest.mark.django_db(transaction=True)
 def test_presses_far_apart_are_two_runs(alice, model, monkeypatch):
-    monkeypatch.setattr(ordering, "SAME_PRESS", timedelta(seconds=-1))
+    monkeypatch.setattr(orders, "SAME_PRESS", timedelta(seconds=-1))
     assert press_twice(alice, model) == 2
 
 

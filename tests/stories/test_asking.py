@@ -9,11 +9,11 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.db import connection
 from django.utils import timezone
 
-from stories import asking
 from stories.errors import BadState, QuotaUsedUp
+from stories.generation.prompts import current_template
 from stories.models import PromptStyle, ReaderDay, Story
-from stories.prompts import current_template
-from stories.readers import Reader, new_key
+from stories.readers import orders
+from stories.readers.identity import Reader, new_key
 from stories.tasks import forget_old_days
 from tests.factories import make_combo, make_model, make_run, make_serving_model, make_story, make_template
 
@@ -31,7 +31,7 @@ def _a_site_that_can_write() -> None:
 
 
 def test_a_visitors_story_is_queued_private_and_theirs() -> None:
-    story = asking.ask_story(make_combo("宋", "发射激光", "艰难"), reader=visitor())
+    story = orders.ask_story(make_combo("宋", "发射激光", "艰难"), reader=visitor())
     story.refresh_from_db()
     assert (story.state, story.origin, story.visibility) == ("queued", "reader", "private")
     assert (story.owner, story.reader_key, str(story.combo)) == (None, "a" * 32, "宋,发射激光,艰难")
@@ -40,25 +40,25 @@ def test_a_visitors_story_is_queued_private_and_theirs() -> None:
 
 
 def test_an_accounts_story_belongs_to_the_account_alone(reader: User) -> None:
-    story = asking.ask_story(make_combo(), reader=Reader(reader, "b" * 32, "203.0.113.7"))
+    story = orders.ask_story(make_combo(), reader=Reader(reader, "b" * 32, "203.0.113.7"))
     assert (story.owner, story.reader_key) == (reader, "")
 
 
 def test_a_tuned_model_is_asked_without_a_template() -> None:
     tuned = make_serving_model("ft:base-zh:ultraman:1", prompt_style=PromptStyle.COMPLETION)
-    story = asking.ask_story(make_combo(), reader=visitor())
+    story = orders.ask_story(make_combo(), reader=visitor())
     assert (story.language_model, story.template) == (tuned, None)
 
 
 def test_a_readers_quota_ends_with_a_sentence_and_leaves_no_story(settings: object) -> None:
     settings.READER_STORIES_PER_DAY = 2  # type: ignore[attr-defined]
     for _ in range(2):
-        asking.ask_story(make_combo(), reader=visitor())
+        orders.ask_story(make_combo(), reader=visitor())
     with pytest.raises(QuotaUsedUp, match=r"^今天的 2 篇已经用完了，请明天再来。$"):
-        asking.ask_story(make_combo(), reader=visitor())
+        orders.ask_story(make_combo(), reader=visitor())
     assert Story.objects.count() == 2
-    assert asking.quota_left(visitor()).today == 0
-    asking.ask_story(make_combo(), reader=visitor(key="c" * 32))
+    assert orders.quota_left(visitor()).today == 0
+    orders.ask_story(make_combo(), reader=visitor(key="c" * 32))
 
 
 def test_the_counts_of_days_gone_by_are_forgotten() -> None:
@@ -73,34 +73,34 @@ def test_the_counts_of_days_gone_by_are_forgotten() -> None:
 def test_an_addresss_quota_counts_all_its_readers(settings: object) -> None:
     settings.ADDRESS_STORIES_PER_DAY = 3  # type: ignore[attr-defined]
     for _ in range(3):
-        asking.ask_story(make_combo(), reader=visitor(key=new_key()))
+        orders.ask_story(make_combo(), reader=visitor(key=new_key()))
     with pytest.raises(QuotaUsedUp, match=r"^你所在的网络今天已经写了 3 篇，请明天再来。$"):
-        asking.ask_story(make_combo(), reader=visitor(key=new_key()))
-    asking.ask_story(make_combo(), reader=visitor(key=new_key(), address="203.0.113.8"))
+        orders.ask_story(make_combo(), reader=visitor(key=new_key()))
+    orders.ask_story(make_combo(), reader=visitor(key=new_key(), address="203.0.113.8"))
 
 
 def test_one_ipv6_line_is_one_address() -> None:
-    names = {asking.address_name(visitor(address=f"2001:db8:1:2::{host}")) for host in ("1", "ffff", "a:b")}
+    names = {orders.address_name(visitor(address=f"2001:db8:1:2::{host}")) for host in ("1", "ffff", "a:b")}
     assert names == {"address:2001:db8:1:2::/64"}
-    assert asking.address_name(visitor(address="")) == "address:"
+    assert orders.address_name(visitor(address="")) == "address:"
 
 
 def test_unfinished_stories_are_limited_until_one_ends(settings: object) -> None:
     settings.READER_STREAMS = 2  # type: ignore[attr-defined]
-    first = asking.ask_story(make_combo(), reader=visitor())
-    asking.ask_story(make_combo(), reader=visitor())
+    first = orders.ask_story(make_combo(), reader=visitor())
+    orders.ask_story(make_combo(), reader=visitor())
     with pytest.raises(QuotaUsedUp, match=r"^你已有 2 篇正在写"):
-        asking.ask_story(make_combo(), reader=visitor())
+        orders.ask_story(make_combo(), reader=visitor())
     assert ReaderDay.objects.get(who="key:" + "a" * 32).stories == 2
     Story.objects.filter(pk=first.pk).update(state=Story.State.CANCELLED)
-    asking.ask_story(make_combo(), reader=visitor())
+    orders.ask_story(make_combo(), reader=visitor())
 
 
 def test_retry_begins_from_nothing() -> None:
     story = make_story(
         state="failed", reader_key="a" * 32, tries=5, attempt_name="f" * 16, stop_requested=True
     )
-    asking.retry_story(story, reader=visitor())
+    orders.retry_story(story, reader=visitor())
     story.refresh_from_db()
     assert (story.state, story.text, story.length, story.tries) == ("queued", "", 0, 0)
     assert (story.end_reason, story.error, story.stop_requested) == ("", "", False)
@@ -110,7 +110,7 @@ def test_a_retry_from_nothing_is_for_the_serving_model_of_now() -> None:
     dead = make_model("ft:base-zh:ultraman:dead", prompt_style=PromptStyle.CHAT)
     story = make_story(state="failed", reader_key="a" * 32, language_model=dead, template=None)
     serving = make_serving_model("living")
-    asking.retry_story(story, reader=visitor())
+    orders.retry_story(story, reader=visitor())
     story.refresh_from_db()
     assert (story.language_model, story.template) == (serving, current_template())
 
@@ -118,7 +118,7 @@ def test_a_retry_from_nothing_is_for_the_serving_model_of_now() -> None:
 def test_a_retry_for_a_tuned_model_needs_no_template() -> None:
     story = make_story(state="interrupted", reader_key="a" * 32)
     tuned = make_serving_model("ft:base-zh:ultraman:2", prompt_style=PromptStyle.CHAT)
-    asking.retry_story(story, reader=visitor())
+    orders.retry_story(story, reader=visitor())
     story.refresh_from_db()
     assert (story.language_model, story.template, story.text) == (tuned, None, "")
 
@@ -126,7 +126,7 @@ def test_a_retry_for_a_tuned_model_needs_no_template() -> None:
 def test_a_retry_by_the_same_model_keeps_its_wording() -> None:
     story = make_story(state="failed", reader_key="a" * 32)
     make_template()
-    asking.retry_story(story, reader=visitor())
+    orders.retry_story(story, reader=visitor())
     again = Story.objects.get(pk=story.pk)
     assert (again.language_model, again.template) == (story.language_model, story.template)
 
@@ -134,7 +134,7 @@ def test_a_retry_by_the_same_model_keeps_its_wording() -> None:
 def test_a_continuation_stays_with_the_model_that_began() -> None:
     story = make_story(state="interrupted", text="从前有座", reader_key="a" * 32)
     make_serving_model("ft:base-zh:ultraman:2", prompt_style=PromptStyle.CHAT)
-    asking.continue_story(story, reader=visitor())
+    orders.continue_story(story, reader=visitor())
     again = Story.objects.get(pk=story.pk)
     assert (again.language_model, again.template) == (story.language_model, story.template)
 
@@ -143,7 +143,7 @@ def test_continue_keeps_the_text_and_its_name() -> None:
     story = make_story(
         state="interrupted", text="从前有座", attempt_name="f" * 16, reader_key="a" * 32, tries=2
     )
-    asking.continue_story(story, reader=visitor())
+    orders.continue_story(story, reader=visitor())
     story.refresh_from_db()
     assert (story.state, story.text, story.length, story.attempt_name) == ("queued", "从前有座", 4, "f" * 16)
     assert (story.tries, story.end_reason) == (0, "")
@@ -152,7 +152,7 @@ def test_continue_keeps_the_text_and_its_name() -> None:
 @pytest.mark.parametrize("state", ["queued", "writing", "written", "cancelled"])
 def test_only_what_broke_off_goes_on(state: str) -> None:
     story = make_story(state=state, reader_key="a" * 32)
-    for order in (asking.retry_story, asking.continue_story):
+    for order in (orders.retry_story, orders.continue_story):
         with pytest.raises(BadState):
             order(story, reader=visitor())
     story.refresh_from_db()
@@ -162,32 +162,32 @@ def test_only_what_broke_off_goes_on(state: str) -> None:
 
 def test_a_failed_story_has_nothing_to_continue() -> None:
     with pytest.raises(BadState):
-        asking.continue_story(make_story(state="failed"), reader=visitor())
+        orders.continue_story(make_story(state="failed"), reader=visitor())
 
 
 def test_a_runs_story_is_not_retried_by_a_reader() -> None:
     story = make_story(state="failed", run=make_run())
     with pytest.raises(BadState, match="生成批次"):
-        asking.retry_story(story, reader=visitor())
+        orders.retry_story(story, reader=visitor())
 
 
 def test_going_on_counts_as_an_order_and_needs_quota(settings: object) -> None:
     settings.READER_STORIES_PER_DAY = 1  # type: ignore[attr-defined]
     story = make_story(state="failed", reader_key="a" * 32)
-    asking.retry_story(story, reader=visitor())
+    orders.retry_story(story, reader=visitor())
     Story.objects.filter(pk=story.pk).update(state=Story.State.FAILED)
     with pytest.raises(QuotaUsedUp):
-        asking.retry_story(story, reader=visitor())
+        orders.retry_story(story, reader=visitor())
     story.refresh_from_db()
     assert story.state == "failed"
 
 
 def test_written_again_is_a_new_story_linked_to_the_first() -> None:
     first = make_story(combo=make_combo("汉", "冰冻大海", "艰难"), reader_key="a" * 32)
-    second = asking.write_again(first, reader=visitor())
+    second = orders.write_again(first, reader=visitor())
     Story.objects.filter(pk=second.pk).update(state=Story.State.CANCELLED)
     second.refresh_from_db()
-    third = asking.write_again(second, reader=visitor())
+    third = orders.write_again(second, reader=visitor())
     assert (second.again_of, third.again_of, third.combo) == (first, first, first.combo)
     first.refresh_from_db()
     assert first.state == "written"
@@ -195,7 +195,7 @@ def test_written_again_is_a_new_story_linked_to_the_first() -> None:
 
 def test_an_unfinished_story_is_not_written_again() -> None:
     with pytest.raises(BadState):
-        asking.write_again(make_story(state="writing"), reader=visitor())
+        orders.write_again(make_story(state="writing"), reader=visitor())
 
 
 # --- 200 at once ----------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def order_at_once(readers: list[Reader]) -> int:
         if place < THREADS:
             start.wait()
         try:
-            asking.ask_story(make_combo(), reader=readers[place])
+            orders.ask_story(make_combo(), reader=readers[place])
         except QuotaUsedUp:
             return False
         finally:
@@ -254,7 +254,7 @@ def test_a_look_before_the_leap_would_pass_the_quota(
     """The negative control: without the conditional update, the same threads pass the limit."""
     settings.READER_STORIES_PER_DAY = settings.READER_STREAMS = LIMIT  # type: ignore[attr-defined]
     looked = Barrier(THREADS)
-    ask = asking.ask_story
+    ask = orders.ask_story
 
     def look_then_ask(combo: object, *, reader: Reader) -> Story:
         if Story.objects.count() >= LIMIT:
@@ -262,8 +262,8 @@ def test_a_look_before_the_leap_would_pass_the_quota(
         looked.wait()
         return ask(combo, reader=reader)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(asking, "_count_order", lambda *_args, **_kw: None)
-    monkeypatch.setattr(asking, "ask_story", look_then_ask)
+    monkeypatch.setattr(orders, "_count_order", lambda *_args, **_kw: None)
+    monkeypatch.setattr(orders, "ask_story", look_then_ask)
     assert order_at_once([visitor()] * THREADS) == THREADS > LIMIT
 
 

@@ -5,9 +5,9 @@ from django.contrib.auth.models import User
 from django.db.models import ProtectedError
 from django.test import Client
 
-from stories import audit
 from stories.models import AuditEntry
-from stories.resolving import resolve_attempt
+from stories.operations import audit
+from stories.runs.unknown_calls import resolve_attempt
 from tests.factories import make_attempt, make_model, make_person, make_story
 
 pytestmark = pytest.mark.django_db

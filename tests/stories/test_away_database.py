@@ -21,10 +21,11 @@ from django.db import OperationalError, connection, connections
 from django.test import Client
 from django.utils import timezone
 
-from stories import filling, heartbeats
-from stories.connections import write_when_free
-from stories.filling import fill
+from stories.generation import completion
+from stories.generation.completion import fill
+from stories.generation.connections import write_when_free
 from stories.models import Attempt, Heartbeat, Story
+from stories.operations import heartbeats
 from stories.tasks import publish_story, sweep
 from tests.conftest import LOGS, Workers
 from tests.environment import free_port
@@ -139,7 +140,7 @@ def test_a_full_disk_says_so_too_and_another_error_is_still_a_500(
     def fail(*_args: object, **_kw: object) -> None:
         raise error
 
-    monkeypatch.setattr("stories.shelves.take_shelf", fail)
+    monkeypatch.setattr("stories.library.pages.take_shelf", fail)
     assert client.get("/").status_code == status
 
 
@@ -180,7 +181,7 @@ def test_an_answer_that_cannot_be_written_yet_is_kept(provider: Provider) -> Non
 
 @pytest.mark.usefixtures("short_patience")
 def test_without_being_kept_it_would_be_lost(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "write_when_free", lambda write, **_kw: write())
+    monkeypatch.setattr(completion, "write_when_free", lambda write, **_kw: write())
     story = make_story(run=make_run(), state="queued")
     (came,) = fill_while_locked(provider, story)
     assert isinstance(came, OperationalError)

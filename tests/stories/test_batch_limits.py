@@ -11,11 +11,11 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from stories import batching
-from stories.batching import backoff, steps
 from stories.errors import BadState
-from stories.generation import cancel_run, count_states, resume_run
+from stories.generation import batches
+from stories.generation.batches import backoff, lease
 from stories.models import Attempt, AuditEntry, BatchOrder, Run
+from stories.runs.lifecycle import cancel_run, count_states, resume_run
 from tests.provider import Fault, Provider
 from tests.provider_batches import BATCHES, body_of, line
 from tests.stories.test_batching import advance, begin
@@ -32,8 +32,8 @@ def clock() -> Iterator[time_machine.Traveller]:
 
 def turn() -> None:
     """One turn of beat and worker at this moment of the clock."""
-    for order in batching.due_orders():
-        while batching.advance_batch(
+    for order in batches.due_orders():
+        while batches.advance_batch(
             BatchOrder.objects.select_related("run__language_model").get(pk=order.pk)
         ):
             pass
@@ -80,7 +80,7 @@ def test_without_the_wait_they_are_opened_without_bound(
     provider: Provider, clock: time_machine.Traveller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Negative control: what the guard prevents."""
-    monkeypatch.setattr("stories.batching.advancing.note_end", lambda order: None)
+    monkeypatch.setattr("stories.generation.batches.steps.note_end", lambda order: None)
     begin()
     assert hours(clock, provider, 0.25)[-1] == 30
 
@@ -137,7 +137,7 @@ def unknown_order(provider: Provider) -> BatchOrder:
 
 
 def test_it_is_sent_again_whenever_a_person_says_so(provider: Provider) -> None:
-    batching.send_again(unknown_order(provider), by="test")
+    batches.send_again(unknown_order(provider), by="test")
     assert advance().state == "created"
     assert len(provider.posts(BATCHES)) == 2
 
@@ -156,20 +156,20 @@ def test_not_while_someone_is_looking(provider: Provider, alice: User) -> None:
     order = unknown_order(provider)
     BatchOrder.objects.update(next_poll_at=timezone.now())
     looking = BatchOrder.objects.get()
-    assert steps.claim(looking)
-    for decide in (lambda: batching.send_again(order, by="test"), lambda: batching.give_up(order, by=alice)):
+    assert lease.claim(looking)
+    for decide in (lambda: batches.send_again(order, by="test"), lambda: batches.give_up(order, by=alice)):
         with pytest.raises(BadState):
             decide()
     BatchOrder.objects.update(lease_until=timezone.now() - timedelta(seconds=1))  # the one who looked is gone
-    batching.send_again(order, by="test")
-    assert not steps.hand_back(looking, state="created"), "and changes nothing any more"
+    batches.send_again(order, by="test")
+    assert not lease.hand_back(looking, state="created"), "and changes nothing any more"
 
 
 def test_who_decided_is_written_down(provider: Provider, alice: User) -> None:
     order = unknown_order(provider)
-    batching.send_again(order, by=alice)
+    batches.send_again(order, by=alice)
     BatchOrder.objects.update(state="create_unknown")
-    batching.give_up(order, by=alice)
+    batches.give_up(order, by=alice)
     said = AuditEntry.objects.order_by("pk").values_list("action", "actor", "before", "after")
     assert list(said) == [
         ("batch_sent_again", "alice", {"state": "create_unknown"}, {"state": "uploaded"}),
@@ -180,8 +180,8 @@ def test_who_decided_is_written_down(provider: Provider, alice: User) -> None:
 def test_two_people_decide_once(provider: Provider, alice: User) -> None:
     order = unknown_order(provider)
     stale = BatchOrder.objects.get()
-    batching.send_again(order, by="test")
-    for decide in (lambda: batching.send_again(stale, by="test"), lambda: batching.give_up(stale, by=alice)):
+    batches.send_again(order, by="test")
+    for decide in (lambda: batches.send_again(stale, by="test"), lambda: batches.give_up(stale, by=alice)):
         with pytest.raises(BadState):
             decide()
 
@@ -190,11 +190,11 @@ def test_a_batch_that_its_provider_never_ends_can_be_given_up(provider: Provider
     run = begin()
     order = advance()
     with pytest.raises(BadState):
-        batching.give_up(order, by=alice)  # it is only a few seconds old
+        batches.give_up(order, by=alice)  # it is only a few seconds old
     BatchOrder.objects.update(created_at=timezone.now() - timedelta(hours=31))
     order = advance(steps=1)
     assert "可以继续等，也可以放弃它" in order.error
-    batching.give_up(order, by=alice)
+    batches.give_up(order, by=alice)
     assert count_states(run)["failed"] == 4
 
 
@@ -205,7 +205,7 @@ def test_a_cancelled_batch_that_its_provider_forgot_can_be_given_up(provider: Pr
     order = advance()
     assert (order.state, "404" in order.error) == ("created", True)
     cancel_run(run)
-    batching.give_up(BatchOrder.objects.get(), by=alice)
+    batches.give_up(BatchOrder.objects.get(), by=alice)
     assert set(Attempt.objects.values_list("state", flat=True)) == {"unknown"}
     assert Run.objects.get().state == "cancelled"
 
@@ -249,7 +249,7 @@ def test_a_file_that_arrived_before_its_worker_died_is_not_sent_again(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin()
-    monkeypatch.setattr("stories.batching.advancing.hand_back", lambda *_, **__: False)
+    monkeypatch.setattr("stories.generation.batches.steps.hand_back", lambda *_, **__: False)
     advance(steps=1)
     BatchOrder.objects.update(state="uploading")
     advance(steps=1)

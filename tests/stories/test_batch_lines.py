@@ -7,14 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 
-from stories import filling, ledger
-from stories.batching.lines import Line, read_answer, read_line, split_lines
-from stories.generation import count_states
+from llm.answers import Answer
+from llm.errors import LLMError
+from stories.generation import attempts, completion
+from stories.generation.batches.lines import Line, read_answer, read_line, split_lines
 from stories.models import Attempt, BatchOrder, Run, Story
+from stories.runs.lifecycle import count_states
 from tests.provider import Provider
 from tests.provider_batches import TEXT, body_of, line
 from tests.stories.test_batching import advance, begin
-from ultraman_site import llm
 
 pytestmark = pytest.mark.django_db
 HUGE = 10**30
@@ -184,15 +185,15 @@ def test_line_separators_stand_in_a_story(odd_line: Any) -> None:
 def test_a_line_that_the_database_does_not_take_ends_its_story_alone(
     odd_line: Any, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
 ) -> None:
-    take_answer = filling.take_answer
+    take_answer = completion.take_answer
 
-    def failing(story: Story, attempt: Attempt, answer: llm.Answer) -> bool:
+    def failing(story: Story, attempt: Attempt, answer: Answer) -> bool:
         taken = take_answer(story, attempt, answer)
         if answer.text == "坏":
             raise error("out of range")
         return taken
 
-    monkeypatch.setattr(filling, "take_answer", failing)
+    monkeypatch.setattr(completion, "take_answer", failing)
     run = odd_line(200, body_of("坏"))
     assert outcome(run) == ("failed", "unknown", "unknown")
     story = run.stories.order_by("slot")[0]
@@ -205,7 +206,7 @@ def test_a_count_that_no_column_holds_ends_its_story_alone(
     odd_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database itself says no, if the edge and the ledger let something pass."""
-    for guard in ("ultraman_site.answers.read_count", "stories.ledger._count"):
+    for guard in ("llm.answers.read_count", "stories.generation.attempts._count"):
         monkeypatch.setattr(guard, lambda value: value)
     run = odd_line(200, body_of(usage={"prompt_tokens": HUGE, "completion_tokens": 1}))
     assert outcome(run) == ("failed", "unknown", "unknown")
@@ -213,10 +214,10 @@ def test_a_count_that_no_column_holds_ends_its_story_alone(
 
 def test_without_the_guard_one_line_holds_up_all(odd_line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
-    for guard in ("ultraman_site.answers.read_count", "stories.ledger._count"):
+    for guard in ("llm.answers.read_count", "stories.generation.attempts._count"):
         monkeypatch.setattr(guard, lambda value: value)
     monkeypatch.setattr(
-        "stories.batching.collecting._lose_one", lambda *_: (_ for _ in ()).throw(OverflowError)
+        "stories.generation.batches.results._lose_one", lambda *_: (_ for _ in ()).throw(OverflowError)
     )
     with pytest.raises(OverflowError):
         odd_line(200, body_of(usage={"prompt_tokens": HUGE, "completion_tokens": 1}))
@@ -249,7 +250,7 @@ def test_whatever_a_line_holds_it_is_an_answer_or_one_of_our_errors(
     raw = json.dumps({"custom_id": name, "response": response, "error": error}).encode()
     try:
         answer = read_answer(read_line(raw))
-    except llm.LLMError as error:
+    except LLMError as error:
         assert "\0" not in str(error)
         str(error).encode()
         return
@@ -273,7 +274,7 @@ def test_lines_do_not_depend_on_how_they_arrive(content: bytes, size: int) -> No
 
 def test_the_order_ends_and_each_call_is_billed_once(odd_line: Any) -> None:
     run = odd_line(200, body_of(7))
-    whole = ledger.half(ledger.bill(run.language_model, prompt_tokens=100, completion_tokens=20)) or 0
+    whole = attempts.half(attempts.bill(run.language_model, prompt_tokens=100, completion_tokens=20)) or 0
     lost = Attempt.objects.get(state="unknown")
     assert run.spent == 3 * whole + lost.reserved
     assert count_states(run)["written"] == 3

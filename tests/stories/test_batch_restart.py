@@ -8,9 +8,10 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from stories import batching, ledger, seeding, sweeping
-from stories.generation import FROM_NOTHING, count_states
+from stories.generation import attempts, batches, sweeper
 from stories.models import Attempt, BatchOrder, EndReason, Run, SpendDay, Story
+from stories.operations import seeding
+from stories.runs.lifecycle import FROM_NOTHING, count_states
 from stories.tasks import publish_run, sweep, sweep_batches
 from tests.conftest import Workers
 from tests.factories import make_attempt, make_story
@@ -55,9 +56,9 @@ def test_a_restart_keeps_the_order_and_each_story_is_written_and_billed_once(
     wait_for(Run.State.DONE, run)
     assert count_states(run)["written"] == len(provider.posts(BATCHES)) * 4 == 4
     assert set(run.stories.values_list("text", flat=True)) == {TEXT}
-    whole = ledger.bill(run.language_model, prompt_tokens=100, completion_tokens=20)
+    whole = attempts.bill(run.language_model, prompt_tokens=100, completion_tokens=20)
     run.refresh_from_db()
-    assert (run.reserved, run.spent) == (0, 4 * (ledger.half(whole) or 0))
+    assert (run.reserved, run.spent) == (0, 4 * (attempts.half(whole) or 0))
     assert Attempt.objects.count() == 4
     assert set(Attempt.objects.values_list("state", flat=True)) == {"complete"}
 
@@ -69,7 +70,7 @@ def test_a_start_ends_what_was_streamed_and_leaves_what_an_order_holds(provider:
     streamed = make_story(state=Story.State.WRITING, text="从前", length=2)
     make_attempt(streamed, state=Attempt.State.STREAMING)
     seeding.take_over()
-    sweeping.expire_leases()
+    sweeper.expire_leases()
     streamed.refresh_from_db()
     assert (streamed.state, streamed.text) == ("interrupted", "从前")
     assert count_states(run)["writing"] == 4
@@ -80,12 +81,12 @@ def test_a_start_frees_orders_that_were_being_worked_on(provider: Provider) -> N
     begin()
     advance(steps=2)
     order = BatchOrder.objects.get()
-    assert batching.advancing.claim(order, into="creating")
+    assert batches.advancing.claim(order, into="creating")
     seeding.take_over()
     for _ in range(2):
         order = BatchOrder.objects.select_related("run__language_model").get()
         BatchOrder.objects.update(next_poll_at=timezone.now())
-        batching.advance_batch(order)
+        batches.advance_batch(order)
     assert BatchOrder.objects.get().state == "create_unknown", "looked for, never sent blindly"
     assert provider.posts(BATCHES) == []
 
@@ -95,7 +96,7 @@ def test_the_sweeper_leaves_a_batch_that_takes_longer_than_a_day(provider: Provi
     run = begin()
     advance()
     with time_machine.travel(timezone.now() + timedelta(hours=40), tick=True):
-        assert sweeping.expire_leases() == []
+        assert sweeper.expire_leases() == []
         assert count_states(run)["writing"] == 4
         provider.batches.finish(provider.batches.only()["id"])
         advance()
@@ -109,14 +110,14 @@ def test_an_order_that_ended_holds_nothing(provider: Provider) -> None:
     advance()
     BatchOrder.objects.update(state="ended")
     Story.objects.update(lease_until=timezone.now() - timedelta(seconds=1))
-    assert len(sweeping.expire_leases()) == 4
+    assert len(sweeper.expire_leases()) == 4
     assert count_states(run)["failed"] == 4
 
 
 def lose_leases() -> None:
     """What the start of an older version did to every story of an order."""
     for attempt in Attempt.objects.select_related("story", "language_model"):
-        ledger.settle(attempt, state=Attempt.State.UNKNOWN, error="写作进程中断了，结果不明。")
+        attempts.settle(attempt, state=Attempt.State.UNKNOWN, error="写作进程中断了，结果不明。")
     Story.objects.update(state="failed", end_reason=EndReason.LOST, lease_until=None, ended_at=timezone.now())
 
 
@@ -134,12 +135,12 @@ def test_an_answer_for_a_story_given_up_as_lost_is_still_taken(
     provider.batches.finish(provider.batches.only()["id"])
     order = BatchOrder.objects.select_related("run__language_model").get()
     BatchOrder.objects.update(next_poll_at=timezone.now())
-    batching.advance_batch(order)
+    batches.advance_batch(order)
     assert count_states(run)["written"] == 4
     run.refresh_from_db()
     day = SpendDay.objects.get()
-    whole = ledger.bill(run.language_model, prompt_tokens=100, completion_tokens=20)
-    assert (run.reserved, run.spent) == (day.reserved, day.spent) == (0, 4 * (ledger.half(whole) or 0))
+    whole = attempts.bill(run.language_model, prompt_tokens=100, completion_tokens=20)
+    assert (run.reserved, run.spent) == (day.reserved, day.spent) == (0, 4 * (attempts.half(whole) or 0))
     assert set(Attempt.objects.values_list("state", "completion_tokens")) == {("complete", 20)}
 
 
@@ -164,6 +165,6 @@ def test_a_story_that_went_on_without_it_takes_no_late_answer(
     provider.batches.finish(provider.batches.only()["id"])
     order = BatchOrder.objects.select_related("run__language_model").get()
     BatchOrder.objects.update(next_poll_at=timezone.now())
-    batching.advance_batch(order)
+    batches.advance_batch(order)
     assert list(Story.objects.order_by("pk").values("state", "text", "fence")) == before
     assert set(Attempt.objects.values_list("state", flat=True)) == {"unknown"}

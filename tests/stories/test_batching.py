@@ -11,9 +11,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from stories import batching, ledger
-from stories.generation import cancel_run, count_states, plan_run, start_run
+from stories.generation import attempts, batches
 from stories.models import Attempt, BatchOrder, Run, SpendDay, Story
+from stories.runs.lifecycle import cancel_run, count_states, plan_run, start_run
 from stories.tasks import publish_run
 from tests.factories import make_model, make_template
 from tests.provider import Fault, Provider
@@ -45,12 +45,12 @@ def begin(**kw: Any) -> Run:
 
 def advance(*, steps: int = 8) -> BatchOrder:
     """What beat and worker do, without their waits."""
-    batching.due_orders()
+    batches.due_orders()
     for _ in range(steps):
         BatchOrder.objects.exclude(state="ended").update(next_poll_at=timezone.now(), lease_until=None)
         order = BatchOrder.objects.select_related("run__language_model").order_by("pk").last()
         assert order is not None
-        batching.advance_batch(order)
+        batches.advance_batch(order)
     return BatchOrder.objects.order_by("pk").last()
 
 
@@ -80,7 +80,7 @@ def test_it_costs_half_before_and_after(provider: Provider, run: Run) -> None:
     provider.batches.finish(provider.batches.only()["id"])
     advance()
     run.refresh_from_db()
-    whole = ledger.bill(model, prompt_tokens=100, completion_tokens=20)
+    whole = attempts.bill(model, prompt_tokens=100, completion_tokens=20)
     assert whole is not None
     assert (run.reserved, run.spent) == (0, 4 * -(-whole // 2))
     assert SpendDay.objects.get().spent == run.spent
@@ -93,7 +93,7 @@ def test_what_was_refused_fails_and_what_expired_waits_again(provider: Provider,
     states = count_states(run)
     assert (states["written"], states["failed"], states["queued"]) == (2, 1, 1)
     assert "no such thing" in run.stories.get(state="failed").error
-    assert len(batching.due_orders()) == 0, "the next order waits a minute"
+    assert len(batches.due_orders()) == 0, "the next order waits a minute"
     Run.objects.update(next_order_at=timezone.now())
     advance()
     assert len(provider.batches.batches) == 2, "the next order takes up what is left"
@@ -132,7 +132,7 @@ def test_an_order_that_is_not_found_waits_for_a_person(provider: Provider, run: 
     provider.next(Fault.RESET, path=BATCHES)
     order = advance()
     assert (order.state, len(provider.posts(BATCHES))) == ("create_unknown", 1)
-    batching.send_again(order, by="test")
+    batches.send_again(order, by="test")
     assert advance().state == "created"
 
 
@@ -180,18 +180,18 @@ def test_the_budget_bounds_what_is_ordered(provider: Provider) -> None:
 
 
 def test_two_workers_send_one_order(provider: Provider, run: Run) -> None:
-    batching.due_orders()
-    batching.due_orders()
+    batches.due_orders()
+    batches.due_orders()
     (order,) = BatchOrder.objects.all()
     stale = BatchOrder.objects.select_related("run__language_model").get()
-    assert batching.advance_batch(order) is True
-    assert batching.advance_batch(stale) is False
+    assert batches.advance_batch(order) is True
+    assert batches.advance_batch(stale) is False
     assert BatchOrder.objects.get().attempts.count() == 4
 
 
 def test_stories_that_are_not_due_open_no_order(provider: Provider, run: Run) -> None:
     Story.objects.update(next_try_at=timezone.now() + timedelta(minutes=1))
-    assert list(batching.due_orders()) == []
+    assert list(batches.due_orders()) == []
     assert not BatchOrder.objects.exists()
 
 
@@ -199,10 +199,10 @@ def test_its_stories_are_never_handed_out_one_by_one(
     provider: Provider, run: Run, redis_server: Child
 ) -> None:
     assert publish_run(run)
-    from stories import sweeping
+    from stories.generation import sweeper
 
-    Story.objects.update(created_at=timezone.now() - sweeping.REPUBLISH)
-    assert sweeping.left_behind() == []
+    Story.objects.update(created_at=timezone.now() - sweeper.REPUBLISH)
+    assert sweeper.left_behind() == []
 
 
 def test_the_model_server_writes_a_whole_run(model_server: Any, db: None) -> None:

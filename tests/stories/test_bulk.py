@@ -8,12 +8,12 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
-from stories import filling, sweeping
-from stories.generation import cancel_run, pause_run, resume_run
+from llm.rate_limit import TooSoon
+from stories.generation import completion, sweeper
 from stories.models import Attempt, Run, Story
+from stories.runs.lifecycle import cancel_run, pause_run, resume_run
 from tests.factories import make_run, make_story
 from tests.provider import CHAT, Fault, Provider
-from ultraman_site.limiter import TooSoon
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def run(db: None, provider: Provider) -> Run:
 
 
 def fill(story: Story) -> Story:
-    filling.fill(Story.objects.select_related("run", "language_model", "template").get(pk=story.pk))
+    completion.fill(Story.objects.select_related("run", "language_model", "template").get(pk=story.pk))
     return Story.objects.get(pk=story.pk)
 
 
@@ -35,7 +35,7 @@ def test_a_story_without_a_turn_stays_queued_and_comes_back(
     def too_soon(*args: object, **options: object) -> None:
         raise TooSoon(30.0)
 
-    monkeypatch.setattr(filling, "take_turn", too_soon)
+    monkeypatch.setattr(completion, "take_turn", too_soon)
     story = fill(run.stories.first())
     assert (story.state, story.fence, story.tries, story.attempts.count()) == ("queued", 0, 0, 0)
     assert timedelta(seconds=29) < story.next_try_at - timezone.now() < timedelta(seconds=32)
@@ -45,7 +45,9 @@ def test_a_story_without_a_turn_stays_queued_and_comes_back(
 def test_a_limit_is_never_a_failure_however_often_it_is_met(
     provider: Provider, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filling, "tell", lambda turn, **learnt: None)  # else the first one would hold us all
+    monkeypatch.setattr(
+        completion, "tell", lambda turn, **learnt: None
+    )  # else the first one would hold us all
     provider.always(Fault.RATE_LIMIT, retry_after=60)
     story = run.stories.first()
     for _ in range(7):
@@ -63,7 +65,7 @@ def test_a_long_wait_is_left_to_the_queue(
     provider: Provider, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.always(Fault.RATE_LIMIT, retry_after=60)
-    monkeypatch.setattr(filling, "tell", lambda turn, **learnt: None)
+    monkeypatch.setattr(completion, "tell", lambda turn, **learnt: None)
     began = time.monotonic()
     fill(run.stories.first())
     assert time.monotonic() - began < 30
@@ -118,7 +120,7 @@ def test_a_story_released_into_a_cancelled_run_is_cancelled_at_once(run: Run) ->
         state="writing", fence=1, lease_until=timezone.now() - timedelta(seconds=1)
     )
     cancel_run(run)
-    sweeping.expire_leases()
+    sweeper.expire_leases()
     assert set(run.stories.values_list("state", flat=True)) == {"cancelled"}
 
 
@@ -126,27 +128,27 @@ def test_a_story_released_into_a_cancelled_run_is_cancelled_at_once(run: Run) ->
 
 
 def test_a_run_of_thousands_is_handed_out_in_parts(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sweeping, "BATCH", 2)
-    first = sweeping.next_of_run(run)
-    sweeping.mark_told(first)
+    monkeypatch.setattr(sweeper, "BATCH", 2)
+    first = sweeper.next_of_run(run)
+    sweeper.mark_told(first)
     assert [story.slot for story in Story.objects.filter(published_at__isnull=False)] == [1, 0]
     Story.objects.update(created_at=timezone.now() - timedelta(minutes=5))
-    assert sweeping.left_behind() == [], "as long as these wait, there is no room for more"
+    assert sweeper.left_behind() == [], "as long as these wait, there is no room for more"
     fill(first[0])
-    assert [story.pk for story in sweeping.left_behind()] == [run.stories.get(slot=2).pk]
+    assert [story.pk for story in sweeper.left_behind()] == [run.stories.get(slot=2).pk]
 
 
 def test_what_was_told_is_told_again_only_when_its_run_stands_still(run: Run) -> None:
     long_ago = timezone.now() - timedelta(minutes=5)
     Story.objects.update(created_at=long_ago, published_at=long_ago)
     moving = fill(run.stories.first())
-    assert sweeping.left_behind() == []
+    assert sweeper.left_behind() == []
     Story.objects.filter(pk=moving.pk).update(started_at=long_ago)
-    assert len(sweeping.left_behind()) == 2
+    assert len(sweeper.left_behind()) == 2
 
 
 def test_resuming_forgets_the_messages_of_the_time_before(run: Run) -> None:
     Story.objects.update(published_at=timezone.now())
     pause_run(run, "午休")
     resume_run(run)
-    assert len(sweeping.next_of_run(run)) == 3
+    assert len(sweeper.next_of_run(run)) == 3

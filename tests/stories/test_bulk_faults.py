@@ -11,10 +11,11 @@ import redis
 from django.conf import settings as site
 from django.utils import timezone
 
-from stories import sweeping
-from stories.generation import count_states, start_run
-from stories.heartbeats import silent_processes
+from stories.generation import sweeper
 from stories.models import Attempt, Run, SpendDay, Story
+from stories.operations.heartbeats import silent_processes
+from stories.operations.task_queue import publish
+from stories.runs.lifecycle import count_states, start_run
 from stories.tasks import generate_story, publish_run, sweep
 from tests.conftest import LOGS, Workers
 from tests.environment import free_port
@@ -22,7 +23,6 @@ from tests.factories import make_model, make_run, make_story
 from tests.provider import CHAT, Fault, Provider
 from tests.servers import Child, python, start_redis, wait_until
 from tests.sites import child_environment
-from ultraman_site.publishing import publish
 
 pytestmark = [pytest.mark.django_db(transaction=True)]
 StartWorkers = Callable[..., Workers]
@@ -62,7 +62,7 @@ def age_leases() -> None:
 
 def age_messages() -> None:
     """As if the minute after which a standing run is told of again had passed."""
-    long_ago = timezone.now() - sweeping.REPUBLISH - timedelta(seconds=5)
+    long_ago = timezone.now() - sweeper.REPUBLISH - timedelta(seconds=5)
     Story.objects.update(created_at=long_ago)
     Story.objects.filter(published_at__isnull=False).update(published_at=long_ago)
     Story.objects.filter(started_at__isnull=False).update(started_at=long_ago)

@@ -10,12 +10,13 @@ import pytest
 from django.apps import apps
 from django.utils import timezone
 
-from stories import claims, migrations
-from stories.generation import cancel_run
-from stories.live import Viewer
+from stories import migrations
+from stories.generation import states
+from stories.generation.stop import request_stop
+from stories.live.snapshots import take_snapshots
+from stories.live.viewer import Viewer
 from stories.models import EndReason, Story
-from stories.snapshots import take_snapshots
-from stories.writing.stopping import request_stop
+from stories.runs.lifecycle import cancel_run
 from tests.environment import BASE_DIR
 from tests.factories import make_run, make_story
 
@@ -45,7 +46,7 @@ def test_whatever_way_a_cancel_reaches_a_story_it_says_so() -> None:
         make_story(run=run, state=state)
     request_stop(run.stories.filter(state="queued").first())
     cancel_run(run)
-    claims.release(run.stories.get(state="writing"))
+    states.release(run.stories.get(state="writing"))
     assert reasons(run) == ["cancelled", "cancelled", "stopped"]
 
 

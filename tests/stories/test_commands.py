@@ -3,8 +3,8 @@
 import pytest
 from django.core.management import CommandError, call_command
 
-from stories import heartbeats
 from stories.models import LanguageModel, Run, Story
+from stories.operations import heartbeats
 from tests.factories import make_model, make_run, make_serving_model, make_story, make_template
 from tests.provider import Fault, Provider
 from tests.sites import Web

@@ -11,8 +11,9 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import AnonymousUser
 
-from stories import consumers, hints, snapshots
+from stories import consumers
 from stories.consumers import StoryConsumer
+from stories.live import broker, snapshots
 from stories.models import Story
 from tests.factories import make_story
 
@@ -72,7 +73,7 @@ async def connections() -> AsyncIterator[list[Connection]]:
     for connection in opened:
         connection.say({"type": "websocket.disconnect", "code": 1000})
         await asyncio.wait([connection.task], timeout=5)
-    assert hints.switchboard()._boxes == {}
+    assert broker.switchboard()._boxes == {}
 
 
 @pytest.fixture
@@ -94,7 +95,7 @@ async def commit(story: Story, piece: str) -> dict[str, Any]:
     offset = len(story.text)
     story.text += piece
     await Story.objects.filter(pk=story.pk).aupdate(text=story.text, length=len(story.text))
-    return hints.written(story, offset=offset, text=piece)
+    return broker.written(story, offset=offset, text=piece)
 
 
 async def test_hints_lost_doubled_late_and_mixed_with_reads_give_the_text_in_order(
@@ -102,17 +103,17 @@ async def test_hints_lost_doubled_late_and_mixed_with_reads_give_the_text_in_ord
 ) -> None:
     luck, story = random.Random(3), await shared_story(state="writing")
     connections += [Connection(story) for _ in range(5)]
-    board, late = hints.switchboard(), []
+    board, late = broker.switchboard(), []
     for number in range(150):
         hint = await commit(story, f"{number}😀e\u0301，")
         late.append(hint)
-        for one in luck.choices([[], [hint], [hint, hint], luck.sample(late, 1), [hints.changed(story.pk)]])[
+        for one in luck.choices([[], [hint], [hint, hint], luck.sample(late, 1), [broker.changed(story.pk)]])[
             0
         ]:
             board._hand_out([one])
         await asyncio.sleep(0.002)
     await Story.objects.filter(pk=story.pk).aupdate(state="written", end_reason="stop")
-    board._hand_out([hints.changed(story.pk)])
+    board._hand_out([broker.changed(story.pk)])
     for connection in connections:
         await connection.until(lambda connection=connection: connection.closed)
         assert (connection.text, connection.closed) == (story.text, 1000)
@@ -139,17 +140,17 @@ async def test_who_does_not_read_is_cut_off_and_leaves_nothing_behind(
     await stuck.until(lambda: stuck.messages and well.messages)
     stuck.stuck = True
     for number in range(300):
-        hints.switchboard()._hand_out([await commit(story, f"{number}，")])
+        broker.switchboard()._hand_out([await commit(story, f"{number}，")])
     await asyncio.wait_for(stuck.task, 5)
     await well.until(lambda: well.text == story.text)
-    assert len(hints.switchboard()._boxes[story.pk.hex]) == 1
+    assert len(broker.switchboard()._boxes[story.pk.hex]) == 1
 
 
 async def test_a_mailbox_that_overflows_says_read_the_row() -> None:
-    box = hints.Mailbox(uuid.uuid4())
-    for number in range(hints.MOST_WAITING + 1):
+    box = broker.Mailbox(uuid.uuid4())
+    for number in range(broker.MOST_WAITING + 1):
         box.put({"story": box.pk.hex, "text": str(number)})
-    assert await box.take(1) == [hints.changed(box.pk)]
+    assert await box.take(1) == [broker.changed(box.pk)]
     assert await box.take(0.01) == []
 
 
@@ -165,7 +166,7 @@ async def test_viewers_of_a_hundred_stories_share_their_reads(
     monkeypatch.setattr(snapshots, "take_snapshots", lambda keys: reads.append(len(keys)) or take(keys))
     for story in stories:
         await commit(story, "从前。")
-    hints.switchboard()._hand_out([hints.changed(story.pk) for story in stories])
+    broker.switchboard()._hand_out([broker.changed(story.pk) for story in stories])
     for connection in connections:
         await connection.until(lambda connection=connection: connection.text == "从前。")
     assert sum(reads) == 100

@@ -12,11 +12,11 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from stories import corrections, ledger
-from stories.corrections import correct_attempt
 from stories.errors import BadState, OverBudget, StoryError
+from stories.generation import attempts, corrections
+from stories.generation.corrections import correct_attempt
+from stories.generation.prompts import ask_for
 from stories.models import Attempt, AuditEntry, Run, SpendDay, Story
-from stories.prompts import ask_for
 from tests.factories import make_attempt, make_model, make_person, make_run, make_story
 
 pytestmark = pytest.mark.django_db
@@ -26,8 +26,8 @@ def make_settled(state: str = Attempt.State.COMPLETE) -> Attempt:
     """A settled call of a run, as the ledger writes it: 100 + 300 tokens, or what its state makes of it."""
     model = make_model(input_price=Decimal("0.15"), output_price=Decimal("0.60"))
     story = make_story(run=make_run(language_model=model), state=Story.State.WRITING)
-    attempt = ledger.open_attempt(story, ask_for(model, story.combo, template=story.template))
-    ledger.settle(attempt, state=state, prompt_tokens=100, completion_tokens=300)
+    attempt = attempts.open_attempt(story, ask_for(model, story.combo, template=story.template))
+    attempts.settle(attempt, state=state, prompt_tokens=100, completion_tokens=300)
     return Attempt.objects.get(pk=attempt.pk)
 
 
@@ -89,11 +89,11 @@ def test_a_day_without_a_counter_gets_one_and_none_falls_below_nothing(alice: Us
 def test_above_the_cap_it_is_what_was_billed_and_the_day_is_closed(alice: User, settings: Any) -> None:
     settings.DAILY_SPEND_LIMIT_USD = Decimal(5)
     attempt = make_settled()
-    ledger.reserve_day(1, attempt.day)
+    attempts.reserve_day(1, attempt.day)
     correct_attempt(attempt, price=6_170_000, by=alice, reason="账单")
     assert SpendDay.objects.get().spent == 6_170_000
     with pytest.raises(OverBudget):
-        ledger.reserve_day(1, attempt.day)
+        attempts.reserve_day(1, attempt.day)
 
 
 def test_an_open_call_cannot_be_corrected(alice: User) -> None:

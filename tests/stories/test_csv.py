@@ -1,4 +1,4 @@
-"""stories/csv_files.py and its two commands: exact, or refused whole."""
+"""stories/library/csv_files.py and its two commands: exact, or refused whole."""
 
 import hashlib
 import io
@@ -11,12 +11,12 @@ from django.core.management import CommandError, call_command
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stories import csv_files
-from stories.combos import Combo
-from stories.csv_files import dump_stories, read_stories
 from stories.errors import BadFile
-from stories.imports import import_stories
+from stories.library import csv_files
+from stories.library.csv_files import dump_stories, read_stories
+from stories.library.imports import import_stories
 from stories.models import Review, Story
+from stories.values.combos import Combo
 from tests.factories import make_story
 
 pytestmark = pytest.mark.django_db

@@ -9,10 +9,10 @@ from django.db import connection
 from django.db.models import F
 from django.utils import timezone
 
-from stories import filling, ledger
 from stories.errors import OverBudget, UnknownModel
+from stories.generation import attempts, completion
+from stories.generation.prompts import ask_for
 from stories.models import Attempt, Run, SpendDay, Story
-from stories.prompts import ask_for
 from tests.factories import make_model, make_run, make_story
 from tests.provider import Fault, Provider
 
@@ -28,7 +28,7 @@ def run(db: None, provider: Provider) -> Run:
 
 
 def fill(story: Story) -> Story:
-    filling.fill(Story.objects.get(pk=story.pk))
+    completion.fill(Story.objects.get(pk=story.pk))
     return Story.objects.get(pk=story.pk)
 
 
@@ -53,7 +53,7 @@ def test_each_call_is_a_row_with_tokens_price_and_finish_reason(provider: Provid
     attempt = fill(run.stories.first()).attempts.get()
     assert attempt.state == Attempt.State.COMPLETE
     assert attempt.completion_tokens == len(provider.text)
-    expected = ledger.bill(
+    expected = attempts.bill(
         attempt.language_model,
         prompt_tokens=attempt.prompt_tokens,
         completion_tokens=attempt.completion_tokens,
@@ -163,7 +163,7 @@ def test_a_model_of_unknown_price_is_refused_under_a_daily_limit(run: Run, setti
     story = run.stories.first()
     story.language_model = make_model(input_price=None)
     with pytest.raises(UnknownModel, match="价格未知"):
-        ledger.open_attempt(story, ask_for(story.language_model, story.combo, template=story.template))
+        attempts.open_attempt(story, ask_for(story.language_model, story.combo, template=story.template))
 
 
 def reserve_in_parallel(calls: int, reserve) -> int:
@@ -193,7 +193,7 @@ def reserve_in_parallel(calls: int, reserve) -> int:
 def test_forty_parallel_reservations_with_money_for_ten(settings) -> None:
     settings.DAILY_SPEND_LIMIT_USD = Decimal("0.10")
     today = timezone.localdate()
-    assert reserve_in_parallel(40, lambda: ledger.reserve_day(10_000, today)) == 10
+    assert reserve_in_parallel(40, lambda: attempts.reserve_day(10_000, today)) == 10
     assert SpendDay.objects.get().reserved == 100_000
 
 

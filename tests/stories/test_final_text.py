@@ -10,13 +10,14 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from stories import reviewing, snapshots
-from stories.csv_files import dump_stories
 from stories.errors import StoryError
-from stories.following import follow
+from stories.library.csv_files import dump_stories
+from stories.live import snapshots
+from stories.live.follow import follow
 from stories.models import Reaction, Story
-from stories.readers import COOKIE, TERMINAL, Reader, sign_key
-from stories.sharing import offer, share, take_back, unshare
+from stories.readers.identity import COOKIE, TERMINAL, Reader, sign_key
+from stories.readers.sharing import offer, share, take_back, unshare
+from stories.review import decisions
 from tests.factories import make_approved_story, make_story
 from tests.sites import Web
 from tests.sockets import KEY, Viewer, open_socket
@@ -57,14 +58,14 @@ def test_the_socket_does_not_give_what_an_editor_removed(watch: Callable[..., Vi
     story = make_approved_story(text=f"{SECRET}。{CLEAN}")
     before = watch(story)
     assert before.text == story.text
-    reviewing.edit(story, by=alice, text=CLEAN)
+    decisions.edit(story, by=alice, text=CLEAN)
     for held in (None, before):
         viewer = watch(story, held)
         assert viewer.text == CLEAN
         assert viewer.messages[0]["offset"] == 0
         assert viewer.messages[-1]["length"] == len(CLEAN)
         assert SECRET not in str(viewer.messages)
-    reviewing.undo(fresh(story), by=alice)
+    decisions.undo(fresh(story), by=alice)
     back = watch(story, before)
     assert back.messages[0] == before.messages[0] | {"offset": len(story.text)}
     assert back.text == story.text
@@ -73,7 +74,7 @@ def test_the_socket_does_not_give_what_an_editor_removed(watch: Callable[..., Vi
 def test_an_edit_of_a_cut_story_replaces_it(watch: Callable[..., Viewer], alice: Any) -> None:
     story = make_story(state="interrupted", text="她跑", visibility="link")
     held = watch(story)
-    reviewing.edit(story, by=alice, text="她跑了，他们赢了。")
+    decisions.edit(story, by=alice, text="她跑了，他们赢了。")
     viewer = watch(story, held)
     assert (viewer.text, viewer.messages[-1]["state"]) == ("她跑了，他们赢了。", "written")
 
@@ -131,12 +132,12 @@ class History:
         """Something that a person does; what is refused changes nothing."""
         story, alice = fresh(self.story), self.alice
         acts: list[Callable[[], Any]] = [
-            lambda: reviewing.edit(story, by=alice, text=self.draw_text()),
-            lambda: reviewing.edit(story, by=alice, text=story.text),
-            lambda: reviewing.undo(story, by=alice),
-            lambda: reviewing.approve(story, by=alice),
-            lambda: reviewing.reject(story, by=alice),
-            lambda: reviewing.restore(story, by=alice),
+            lambda: decisions.edit(story, by=alice, text=self.draw_text()),
+            lambda: decisions.edit(story, by=alice, text=story.text),
+            lambda: decisions.undo(story, by=alice),
+            lambda: decisions.approve(story, by=alice),
+            lambda: decisions.reject(story, by=alice),
+            lambda: decisions.restore(story, by=alice),
             lambda: Story.objects.filter(pk=story.pk).update(held_at=timezone.now()),
             lambda: share(story, reader=OWNER),
             lambda: unshare(story, reader=OWNER),
@@ -193,11 +194,11 @@ def test_without_the_name_of_the_edit_a_viewer_would_keep_a_mixture(
     monkeypatch: pytest.MonkeyPatch, alice: Any
 ) -> None:
     """The negative control: the edited text under the old name goes on where the old one was left."""
-    from stories.live import Viewer as Machine
+    from stories.live.viewer import Viewer as Machine
 
     story = make_approved_story(text=f"{SECRET}。{CLEAN}")
     held = Machine(attempt=story.attempt_name, offset=len(SECRET))
-    reviewing.edit(story, by=alice, text=CLEAN)
+    decisions.edit(story, by=alice, text=CLEAN)
     monkeypatch.setattr(Story, "text_name", property(lambda story: story.attempt_name))
     row = snapshots.take_snapshots([story.pk])[story.pk]
     hello, rest, _end = held.catch_up(row)

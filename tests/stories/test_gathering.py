@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stories.gathering import REPLACEMENT, Gatherer
+from stories.generation.text_assembly import REPLACEMENT, Gatherer
 
 
 def gather(pieces: list[str], so_far: str = "") -> str:

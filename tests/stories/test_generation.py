@@ -6,7 +6,8 @@ import pytest
 from django.utils import timezone
 
 from stories.errors import BadIngredient, BadState, StoryError, UnknownModel
-from stories.generation import (
+from stories.models import Run, Story
+from stories.runs.lifecycle import (
     cancel_run,
     count_states,
     pause_run,
@@ -15,7 +16,6 @@ from stories.generation import (
     retry_run,
     start_run,
 )
-from stories.models import Run, Story
 from tests.factories import make_model, make_run, make_story, make_template
 
 pytestmark = pytest.mark.django_db

@@ -5,7 +5,7 @@ import uuid
 
 import pytest
 
-from stories.hints import switchboard
+from stories.live.broker import switchboard
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 

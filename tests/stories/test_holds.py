@@ -1,4 +1,4 @@
-"""stories/holds.py: which reports hold a story at once, and that no one reader empties a shelf with them."""
+"""stories/readers/holds.py: which reports hold a story at once, and that no one reader empties a shelf with them."""
 
 import threading
 from collections.abc import Callable
@@ -14,11 +14,13 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from stories import counters, holds, reacting, reviewing, sharing
 from stories.errors import BadState
-from stories.holds import Claim, Ground
 from stories.models import Reaction, Story
-from stories.readers import Reader, keep_stories
+from stories.readers import holds, reactions, sharing
+from stories.readers.holds import Claim, Ground
+from stories.readers.identity import Reader, keep_stories
+from stories.review import decisions
+from stories.values import addresses
 from tests.factories import make_approved_story, make_person, make_run, make_story
 
 pytestmark = pytest.mark.django_db
@@ -43,7 +45,7 @@ def member(name: str, *, days: int, address: str = "192.0.2.1") -> Reader:
 
 def report(story: Story, reader: Reader, cause: str = "other") -> bool:
     """Reports it; whether it is held now."""
-    reacting.report(Story.objects.get(pk=story.pk), reader=reader, cause=cause)
+    reactions.report(Story.objects.get(pk=story.pk), reader=reader, cause=cause)
     return is_held(story)
 
 
@@ -161,10 +163,10 @@ def test_whose_reports_were_found_wrong_no_longer_holds_alone(alice: User) -> No
     mulan = member("mulan", days=8)
     story = make_approved_story()
     report(story, mulan)
-    reviewing.restore(fresh(story), by=alice)
+    decisions.restore(fresh(story), by=alice)
     assert not report(make_approved_story(), mulan)
     assert not report(make_approved_story(), mulan, "illegal")
-    for decision in (reviewing.reject, reviewing.reject, reviewing.reject):
+    for decision in (decisions.reject, decisions.reject, decisions.reject):
         upheld = make_approved_story()
         report(upheld, mulan)
         decision(fresh(upheld), by=alice)
@@ -177,7 +179,7 @@ def test_whose_reports_were_found_wrong_no_longer_holds_alone(alice: User) -> No
 def test_a_restored_story_is_not_held_again_for_the_same_cause(alice: User) -> None:
     story = make_approved_story()
     assert report(story, elsewhere(0), "sexual")
-    reviewing.restore(fresh(story), by=alice)
+    decisions.restore(fresh(story), by=alice)
     assert not report(story, elsewhere(1), "sexual")
     assert report(story, elsewhere(2), "illegal")
 
@@ -186,24 +188,24 @@ def test_only_reports_after_the_restore_count(alice: User) -> None:
     story = make_approved_story()
     for number in range(3):
         report(story, elsewhere(number))
-    reviewing.restore(fresh(story), by=alice)
+    decisions.restore(fresh(story), by=alice)
     assert [report(story, elsewhere(number)) for number in range(3, 6)] == [False, False, True]
 
 
 def test_an_answer_is_about_the_text_it_was_given_for(alice: User) -> None:
     story = make_approved_story()
     report(story, elsewhere(0), "sexual")
-    reviewing.restore(fresh(story), by=alice)
-    reviewing.edit(fresh(story), by=alice, text="另一个故事。")
+    decisions.restore(fresh(story), by=alice)
+    decisions.edit(fresh(story), by=alice, text="另一个故事。")
     assert report(story, elsewhere(1), "sexual")
 
 
 def test_an_editor_who_kept_a_shared_story_vouches_for_it(alice: User) -> None:
     story = make_story(reader_key=KEYS[9], visibility="link")
     assert report(story, elsewhere(0))
-    reviewing.restore(fresh(story), by=alice)
+    decisions.restore(fresh(story), by=alice)
     assert not report(story, elsewhere(1))
-    reviewing.undo(fresh(story), by=alice)
+    decisions.undo(fresh(story), by=alice)
     assert is_held(story)
 
 
@@ -214,40 +216,40 @@ def test_a_report_that_holds_nothing_is_dismissed(alice: User) -> None:
     story = make_approved_story(run=make_run())
     report(story, visitor())
     assert (waiting(), list(Story.objects.library())) == (1, [story])
-    review = reviewing.restore(fresh(story), by=alice)
+    review = decisions.restore(fresh(story), by=alice)
     assert Reaction.objects.get().settled_by == review
     assert (waiting(), fresh(story).verdict, is_held(story)) == (0, "approved", False)
     with pytest.raises(BadState, match="没有等着处理的举报"):
-        reviewing.restore(fresh(story), by=alice)
-    reviewing.undo(fresh(story), by=alice)
+        decisions.restore(fresh(story), by=alice)
+    decisions.undo(fresh(story), by=alice)
     assert (waiting(), is_held(story), list(Story.objects.library())) == (1, False, [story])
 
 
 def test_a_report_that_held_nothing_and_was_right_takes_the_story_off(alice: User) -> None:
     story = make_approved_story(reader_key=KEYS[9])
     report(story, visitor())
-    reviewing.reject(fresh(story), by=alice)
+    decisions.reject(fresh(story), by=alice)
     row = fresh(story)
     assert (waiting(), row.verdict, row.visibility, is_held(story)) == (0, "rejected", "private", True)
     with pytest.raises(BadState, match="不能分享"):
         sharing.share(row, reader=visitor(9))
-    reviewing.undo(row, by=alice)
+    decisions.undo(row, by=alice)
     assert (waiting(), is_held(story), fresh(story).visibility) == (1, False, "library")
 
 
 def test_a_report_on_a_rejected_story_is_decided_too(alice: User) -> None:
     story = make_story(reader_key=KEYS[9], visibility="link", verdict="rejected")
     report(story, visitor())
-    reviewing.reject(fresh(story), by=alice)
+    decisions.reject(fresh(story), by=alice)
     assert (waiting(), is_held(story)) == (0, True)
 
 
 def test_a_report_that_comes_after_the_decision_keeps_its_hold_when_that_is_undone(alice: User) -> None:
     story = make_approved_story()
     report(story, visitor())
-    reviewing.restore(fresh(story), by=alice)
+    decisions.restore(fresh(story), by=alice)
     report(story, elsewhere(1), "illegal")
-    reviewing.undo(fresh(story), by=alice)
+    decisions.undo(fresh(story), by=alice)
     assert (is_held(story), Reaction.objects.open_reports().count()) == (True, 2)
 
 
@@ -256,7 +258,7 @@ def test_a_report_while_an_editor_reads_is_not_decided_over_though_it_holds_noth
     report(story, visitor(0))
     seen = fresh(story)
     report(story, visitor(1))
-    for decide in (reviewing.restore, reviewing.reject):
+    for decide in (decisions.restore, decisions.reject):
         with pytest.raises(BadState, match="刚刚被别人改动过"):
             decide(seen, by=alice)
     assert Reaction.objects.open_reports().count() == 2
@@ -266,7 +268,7 @@ def test_bulk_leaves_a_story_with_an_open_report_alone(alice: User) -> None:
     story = make_approved_story(run=make_run())
     report(story, visitor())
     Story.objects.filter(pk=story.pk).update(verdict="unreviewed", visibility="private")
-    assert reviewing.approve_all(Story.objects.all(), by=alice) == 0
+    assert decisions.approve_all(Story.objects.all(), by=alice) == 0
     assert not Story.objects.reviewable().exists()
 
 
@@ -277,10 +279,10 @@ def test_the_address_is_kept_as_a_keyed_hash_until_the_decision(alice: User, set
     story = make_approved_story()
     report(story, visitor())
     kept = Reaction.objects.get().address_hash
-    assert (kept, "203.0.113.7" in kept) == (counters.hash_address("203.0.113.7"), False)
+    assert (kept, "203.0.113.7" in kept) == (addresses.hash_address("203.0.113.7"), False)
     settings.SECRET_KEY = "another"
-    assert counters.hash_address("203.0.113.7") != kept
-    reviewing.restore(fresh(story), by=alice)
+    assert addresses.hash_address("203.0.113.7") != kept
+    decisions.restore(fresh(story), by=alice)
     assert Reaction.objects.get().address_hash == ""
 
 
@@ -289,7 +291,7 @@ def test_an_address_is_forgotten_after_thirty_days(time_machine: Any) -> None:
     for number in range(2):
         report(story, elsewhere(number))
     time_machine.move_to(timezone.now() + timedelta(days=31))
-    assert reacting.forget_old_addresses() == 2
+    assert reactions.forget_old_addresses() == 2
     assert not report(story, elsewhere(2))
     assert (waiting(), Reaction.objects.open_reports().count()) == (1, 3)
 
@@ -298,7 +300,7 @@ def test_signing_in_drops_no_report(alice: User) -> None:
     """Who reported a story with an account, and again without: both reports reach the editors."""
     story, user = make_approved_story(), make_person("mulan")
     report(story, Reader(user, "", "192.0.2.1"))
-    reviewing.restore(fresh(story), by=alice)
+    decisions.restore(fresh(story), by=alice)
     assert report(story, visitor(), "illegal")
     keep_stories(KEYS[0], user=user)
     assert (waiting(), Reaction.objects.open_reports().count()) == (1, 1)
@@ -344,7 +346,7 @@ def overlap(monkeypatch: pytest.MonkeyPatch) -> bool:
 
         return act_and_wait
 
-    monkeypatch.setattr(reacting, "_make", then_wait(reacting._make))
+    monkeypatch.setattr(reactions, "_make", then_wait(reactions._make))
     monkeypatch.setattr(holds, "holds", then_wait(holds.holds))
     report_at_once([(story, elsewhere(1)), (story, elsewhere(2))], "broken")
     return is_held(story)

@@ -1,4 +1,4 @@
-"""stories/imports.py: staged in small transactions, hidden until all are there, published at once; or removed."""
+"""stories/library/imports.py: staged in small transactions, hidden until all are there, published at once; or removed."""
 
 import io
 import threading
@@ -15,13 +15,16 @@ from django.db import connection, transaction
 from django.test import Client
 from django.utils import timezone
 
-from finetuning.datasets.selecting import select_rows
-from stories import imports, reviewing, seeding, tasks
-from stories.csv_files import dump_stories
+from finetuning.datasets.selection import select_rows
+from stories import tasks
 from stories.errors import BadFile, BadState
-from stories.imports import import_stories, store_file
+from stories.library import imports
+from stories.library.csv_files import dump_stories
+from stories.library.imports import import_stories, store_file
+from stories.library.pages import take_shelf
 from stories.models import ImportedFile, LanguageModel, Review, Story
-from stories.shelves import take_shelf
+from stories.operations import seeding
+from stories.review import decisions
 from tests.factories import make_approved_story, make_story
 from tests.servers import wait_until
 
@@ -86,7 +89,7 @@ def everything_that_looks(editor: Client, alice: User) -> dict[str, Any]:
         "unchecked": list(Story.objects.unchecked().values_list("pk", flat=True)),
         "trainable": select_rows(runs=[], since=None).rows,
         "exported": dump_stories(Story.objects.all())[1],
-        "bulk decision": reviewing.reject_all(Story.objects.all(), by=alice),
+        "bulk decision": decisions.reject_all(Story.objects.all(), by=alice),
         "reviews": Review.objects.filter(decision="approved").count(),
         "of the model": LanguageModel.objects.filter(story__isnull=False).count(),
         "admin": editor.get("/admin/stories/story/").context["cl"].result_count,
@@ -356,7 +359,7 @@ def test_in_one_transaction_another_writer_waits_for_all_of_it(writer: Writer) -
 def test_staged_rows_are_skipped_in_the_index() -> None:
     if connection.vendor != "sqlite":
         pytest.skip("the plans of SQLite")
-    queue = Story.objects.reviewable().order_by(*reviewing.QUEUE)
+    queue = Story.objects.reviewable().order_by(*decisions.QUEUE)
     plans = {
         "library": Story.objects.library()[:21],
         "liked": Story.objects.library().order_by("-likes", "-created_at", "-pk")[:21],

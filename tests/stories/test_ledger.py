@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from stories import ledger
+from stories.generation import attempts
+from stories.generation.prompts import ask_for
 from stories.models import Attempt, LanguageModel, Run, SpendDay, Story
-from stories.prompts import ask_for
 from tests.factories import make_model, make_run, make_story
 
 pytestmark = pytest.mark.django_db
@@ -20,11 +20,11 @@ def attempt() -> Attempt:
     """An open call of a run, with its money reserved."""
     model = make_model(input_price=Decimal("0.15"), output_price=Decimal("0.60"))
     story = make_story(run=make_run(language_model=model), state=Story.State.WRITING)
-    return ledger.open_attempt(story, ask_for(model, story.combo, template=story.template))
+    return attempts.open_attempt(story, ask_for(model, story.combo, template=story.template))
 
 
 def settle(attempt: Attempt, prompt: Any, completion: Any, *, state: str = Attempt.State.COMPLETE) -> Attempt:
-    assert ledger.settle(attempt, state=state, prompt_tokens=prompt, completion_tokens=completion)
+    assert attempts.settle(attempt, state=state, prompt_tokens=prompt, completion_tokens=completion)
     return Attempt.objects.get(pk=attempt.pk)
 
 
@@ -35,7 +35,7 @@ def money() -> tuple[int, int, int, int]:
 
 def test_an_honest_bill_is_settled_as_it_is(attempt: Attempt) -> None:
     settled = settle(attempt, 100, 300)
-    price = ledger.bill(settled.language_model, prompt_tokens=100, completion_tokens=300)
+    price = attempts.bill(settled.language_model, prompt_tokens=100, completion_tokens=300)
     assert (settled.price, settled.doubt) == (price, "")
     assert money() == (price, 0, price, 0)
 
@@ -70,7 +70,7 @@ def test_two_to_the_forty_leaves_the_day_open(attempt: Attempt, settings: Any) -
     settings.DAILY_SPEND_LIMIT_USD = Decimal(5)
     settle(attempt, 100, 2**40)
     assert SpendDay.objects.get().spent <= 5_000_000
-    ledger.reserve_day(1_000_000, attempt.day)
+    attempts.reserve_day(1_000_000, attempt.day)
 
 
 def test_a_provider_that_says_nothing_is_no_reason_for_doubt(attempt: Attempt) -> None:
@@ -87,7 +87,7 @@ def test_a_refused_call_costs_nothing_whatever_it_claims(attempt: Attempt) -> No
 def test_an_unknown_price_stays_unknown() -> None:
     model = make_model(input_price=None, output_price=None)
     story = make_story(run=make_run(language_model=model), state=Story.State.WRITING)
-    opened = ledger.open_attempt(story, ask_for(model, story.combo, template=story.template))
+    opened = attempts.open_attempt(story, ask_for(model, story.combo, template=story.template))
     settled = settle(opened, 5, 2**40)
     assert (settled.price, settled.completion_tokens) == (None, None)
     assert settled.doubt
@@ -96,7 +96,7 @@ def test_an_unknown_price_stays_unknown() -> None:
 def test_no_counter_falls_below_nothing(attempt: Attempt) -> None:
     SpendDay.objects.update(reserved=0)
     Run.objects.update(reserved=0)
-    ledger.charge(settle(attempt, 1, 1), -10_000_000)
+    attempts.charge(settle(attempt, 1, 1), -10_000_000)
     assert money() == (0, 0, 0, 0)
 
 

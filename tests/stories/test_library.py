@@ -8,8 +8,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
+from stories.library.pages import Mark, Order, take_shelf
 from stories.models import Story
-from stories.shelves import Mark, Order, take_shelf
 from tests.factories import make_approved_story, make_combo, make_ingredients
 
 pytestmark = pytest.mark.django_db

@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stories.live import Snapshot, Viewer
+from stories.live.viewer import Snapshot, Viewer
 
 WRITING = Snapshot(attempt="a1", fence=1, state="writing", text="", reason="", position=None)
 QUEUED = Snapshot(attempt="", fence=0, state="queued", text="", reason="", position=3)

@@ -8,13 +8,13 @@ import time_machine
 from django.conf import settings
 from django.utils import timezone
 
-from stories import writing
-from stories.claims import MOST_TRIES
-from stories.filling import LONGEST_WAIT, fill
+from llm.rate_limit import TooSoon, permits, take_turn, tell
+from stories.generation import streaming
+from stories.generation.completion import LONGEST_WAIT, fill
+from stories.generation.states import MOST_TRIES
 from stories.models import Story
 from tests.factories import make_run, make_serving_model, make_story
 from tests.provider import CHAT, Fault, Provider
-from ultraman_site.limiter import TooSoon, take_turn, tell, turns
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 DAY = 86_400
@@ -35,16 +35,16 @@ def seconds_until_next_try(story: Story) -> float:
 def test_a_reader_never_waits_a_day(provider: Provider) -> None:
     story = queued()
     provider.next(Fault.RATE_LIMIT, retry_after=DAY)
-    writing.write(story)
+    streaming.write(story)
     assert 0 < seconds_until_next_try(story) <= 60
 
 
 def test_nor_does_the_reader_behind_who_was_never_refused(provider: Provider) -> None:
     first = queued()
     provider.next(Fault.RATE_LIMIT, retry_after=DAY)
-    writing.write(first)
+    streaming.write(first)
     second = make_story(state="queued", language_model=first.language_model)
-    writing.write(second)
+    streaming.write(second)
     assert 0 < seconds_until_next_try(second) <= 60
     assert len(provider.posts(CHAT)) == 1
 
@@ -52,11 +52,11 @@ def test_nor_does_the_reader_behind_who_was_never_refused(provider: Provider) ->
 def test_a_minute_later_the_story_is_written_as_if_nothing_had_been(provider: Provider) -> None:
     story = queued()
     provider.next(Fault.RATE_LIMIT, retry_after=DAY)
-    writing.write(story)
-    turns.forget()
+    streaming.write(story)
+    permits.forget()
     forget_holds()
     with time_machine.travel(timezone.now() + MINUTE + timedelta(seconds=1)):
-        writing.write(Story.objects.get(pk=story.pk))
+        streaming.write(Story.objects.get(pk=story.pk))
     assert Story.objects.get(pk=story.pk).state == Story.State.WRITTEN
 
 
@@ -67,7 +67,7 @@ def test_who_was_put_off_long_enough_is_told(provider: Provider) -> None:
     for minute in range(MOST_TRIES + 2):
         forget_holds()
         with time_machine.travel(now + minute * (MINUTE + timedelta(seconds=1))):
-            writing.write(Story.objects.get(pk=story.pk))
+            streaming.write(Story.objects.get(pk=story.pk))
     story.refresh_from_db()
     assert (story.state, story.end_reason) == ("failed", "refused")
     assert "请求过多" in story.error
@@ -77,7 +77,7 @@ def test_who_was_put_off_long_enough_is_told(provider: Provider) -> None:
 def test_a_short_wait_uses_up_no_try(provider: Provider) -> None:
     story = queued()
     provider.next(Fault.RATE_LIMIT, retry_after=2)
-    writing.write(story)
+    streaming.write(story)
     assert 0 < seconds_until_next_try(story) <= 2
     assert story.tries == 0
 
@@ -94,7 +94,7 @@ def test_a_long_hold_is_a_minute_for_readers_and_ten_for_runs(
     without_redis: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if without_redis:
-        monkeypatch.setattr(turns, "_run", lambda *_arguments: None)
+        monkeypatch.setattr(permits, "_run", lambda *_arguments: None)
     tell(take_turn("http://p/v1", "m", seconds=1), limited=True, retry_after=DAY)
     with pytest.raises(TooSoon) as reader:
         take_turn("http://p/v1", "m", seconds=0, urgent=True)

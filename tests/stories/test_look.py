@@ -5,7 +5,7 @@ import re
 import pytest
 from django.test import Client
 
-from stories.readers import COOKIE, new_key, sign_key
+from stories.readers.identity import COOKIE, new_key, sign_key
 from stories.templatetags.story_tags import excerpt, opening, paragraphs
 from tests.environment import BASE_DIR
 from tests.factories import make_story

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from stories import writing
-from stories.filling import fill
+from stories.generation import streaming
+from stories.generation.completion import fill
+from stories.generation.streaming import commits
 from stories.models import Attempt, Run, Story
-from stories.texts import MAX_LENGTH
-from stories.writing import commits
+from stories.values.texts import MAX_LENGTH
 from tests.factories import make_combo, make_model, make_run, make_serving_model, make_story
 from tests.provider import Call, Fault, Provider
 
@@ -92,7 +92,7 @@ def order(provider: Provider) -> tuple[Story, list[Story]]:
 
 
 def write_together(stories: list[Story]) -> None:
-    threads = [threading.Thread(target=writing.write, args=(story,)) for story in stories]
+    threads = [threading.Thread(target=streaming.write, args=(story,)) for story in stories]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -253,7 +253,7 @@ def test_the_text_parts_of_a_content_are_the_story(provider: Provider) -> None:
     provider.alter = alter
     assert fill_one(provider).text == provider.text
     story = make_story(state="queued", language_model=make_serving_model())
-    writing.write(story)
+    streaming.write(story)
     assert Story.objects.get(pk=story.pk).text == provider.text
 
 
@@ -319,7 +319,7 @@ def test_a_text_that_cannot_be_stored_ends_after_a_few_tries_with_what_is_stored
 def test_a_stream_without_measure_is_cut_with_its_text_kept(provider: Provider) -> None:
     provider.pieces = ["长" * 1000] * 2000
     story = make_story(state="queued", language_model=make_serving_model(prompt_style="chat", **PRICED))
-    writing.write(story)
+    streaming.write(story)
     story.refresh_from_db()
     assert (story.state, story.end_reason) == ("interrupted", "length")
     assert story.text == "长" * 16_000  # eight characters for each of the 2,000 tokens that were asked for
@@ -332,7 +332,7 @@ def test_a_continuation_ends_where_a_story_may_not_be_longer(provider: Provider)
     model = make_serving_model(prompt_style="chat")
     so_far = "短" * (MAX_LENGTH - 2500)
     story = make_story(state="queued", language_model=model, text=so_far, attempt_name="a" * 16)
-    writing.write(story)
+    streaming.write(story)
     story.refresh_from_db()
     assert (story.end_reason, story.length) == ("length", MAX_LENGTH)
 
@@ -352,7 +352,7 @@ def test_a_key_that_the_provider_echoes_is_on_no_row(
     key = "sk-secret-of-the-tests"
     provider.always(Fault.BAD_REQUEST, message=f"Incorrect API key provided: {key}. You sent Bearer {key}")
     story = make_story(state="queued", language_model=make_serving_model())
-    writing.write(story)
+    streaming.write(story)
     filled = fill_one(provider)
     story.refresh_from_db()
     for row in (story, filled, story.attempts.get(), filled.attempts.get()):

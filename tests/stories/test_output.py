@@ -10,6 +10,7 @@ from django.core.management import CommandError, CommandParser, call_command
 from django.db import OperationalError
 
 from finetuning.errors import TrainingError
+from llm.errors import Refused
 from stories.errors import StoryError
 from stories.management.output import (
     Failed,
@@ -21,7 +22,6 @@ from stories.management.output import (
     wait_with_bar,
 )
 from tests.factories import make_person
-from ultraman_site.llm import Refused
 
 
 class Told(SiteCommand):

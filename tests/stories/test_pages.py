@@ -12,9 +12,9 @@ from django.test import Client, RequestFactory
 from django.utils import timezone
 from django.views.defaults import bad_request, server_error
 
-from stories.heartbeats import EXPECTED, beat
 from stories.models import Heartbeat, Story
-from stories.readers import COOKIE, new_key, sign_key
+from stories.operations.heartbeats import EXPECTED, beat
+from stories.readers.identity import COOKIE, new_key, sign_key
 from tests.factories import (
     make_approved_story,
     make_combo,

@@ -11,13 +11,13 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
 
-from stories import progress
-from stories.combos import Combo, multiply
-from stories.covering import choose_combos, cover_pairs, pairs_of, read_exclusions, take_sample
 from stories.errors import StoryError
-from stories.generation import plan_run
 from stories.models import Run, Story
-from stories.planning import Cell, Wish, deficit, lay_out, plan_cells
+from stories.runs import progress
+from stories.runs.coverage import choose_combos, cover_pairs, pairs_of, read_exclusions, take_sample
+from stories.runs.lifecycle import plan_run
+from stories.runs.plan import Cell, Wish, deficit, lay_out, plan_cells
+from stories.values.combos import Combo, multiply
 from tests.factories import (
     make_approved_story,
     make_attempt,

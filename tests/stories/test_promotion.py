@@ -15,8 +15,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from stories.generation.sweeper import expire_promotions
 from stories.models import Attempt, AuditEntry, LanguageModel, PromptStyle, SpendDay
-from stories.sweeping import expire_promotions
 from tests.factories import make_model, make_serving_model, make_template
 from tests.provider import Fault, Provider
 

@@ -12,15 +12,16 @@ from django.utils import timezone
 from model_server.engines.grammar.compose import complete, compose
 from model_server.engines.grammar.mistakes import KINDS, spoil
 from model_server.engines.prompts import Ingredients
-from stories import claims, filling, reviewing
-from stories.combos import Combo, multiply
+from stories.generation import completion, states
+from stories.generation.prompts import render
 from stories.models import Band, Fingerprint, Flag, Run, Story
-from stories.prompts import render
-from stories.quality import checking, comparing
-from stories.quality.looking import Look, find_flaws
-from stories.quality.reading import normalise, sentences
-from stories.seeding import SYSTEM, USER
+from stories.operations.seeding import SYSTEM, USER
+from stories.review import decisions
+from stories.review.quality import check, near_duplicates
+from stories.review.quality.passages import normalise, sentences
+from stories.review.quality.rules import Look, find_flaws
 from stories.tasks import check_new_stories, check_story, generate_story
+from stories.values.combos import Combo, multiply
 from tests.factories import make_combo, make_run, make_story
 from tests.provider import Provider
 
@@ -210,13 +211,13 @@ def written(text: str, *, minutes: int = 0, **kw) -> Story:
 @pytest.mark.django_db
 def test_the_later_of_two_alike_is_flagged_with_its_neighbour_and_score() -> None:
     first, second = written(GOOD), written(echo(GOOD), minutes=1)
-    assert checking.check_all([first, second]) == 2
+    assert check.check_all([first, second]) == 2
     assert not first.flags.filter(kind="duplicate").exists()
     flag = second.flags.get(kind="duplicate")
     assert flag.neighbour == first
     assert flag.evidence == {
         "neighbour": str(first.pk),
-        "score": comparing.score(normalise(GOOD), normalise(echo(GOOD))),
+        "score": near_duplicates.score(normalise(GOOD), normalise(echo(GOOD))),
     }
     assert 80 < flag.evidence["score"] < 100
 
@@ -224,7 +225,7 @@ def test_the_later_of_two_alike_is_flagged_with_its_neighbour_and_score() -> Non
 @pytest.mark.django_db
 def test_the_order_of_looking_changes_nothing() -> None:
     first, second = written(GOOD), written(echo(GOOD), minutes=1)
-    checking.check_all([second, first])
+    check.check_all([second, first])
     assert [str(flag.story_id) for flag in Flag.objects.filter(kind="duplicate")] == [str(second.pk)]
     second.refresh_from_db()
     assert second.flag_count == second.flags.count() >= 1
@@ -233,30 +234,30 @@ def test_the_order_of_looking_changes_nothing() -> None:
 @pytest.mark.django_db
 def test_an_edited_original_frees_its_copies(alice) -> None:
     first, second = written(GOOD), written(GOOD, minutes=1)
-    checking.check_all([first, second])
+    check.check_all([first, second])
     other = next(text for _c, _a, text, _r in of_base_zh())
-    reviewing.edit(first, by=alice, text=other)
+    decisions.edit(first, by=alice, text=other)
     assert first.checked_at is None
-    assert [checking.check_left_behind() for _ in range(3)] == [1, 1, 0]
+    assert [check.check_left_behind() for _ in range(3)] == [1, 1, 0]
     assert not Flag.objects.filter(kind="duplicate").exists()
-    assert Band.objects.count() == 2 * comparing.BANDS
+    assert Band.objects.count() == 2 * near_duplicates.BANDS
 
 
 @pytest.mark.django_db
 def test_a_story_that_is_written_no_more_is_no_neighbour(alice) -> None:
     first = written(GOOD, state="interrupted", end_reason="cut")
-    reviewing.edit(first, by=alice, text=GOOD + "完了。")
-    checking.check_left_behind()
+    decisions.edit(first, by=alice, text=GOOD + "完了。")
+    check.check_left_behind()
     assert Fingerprint.objects.count() == 1
-    reviewing.undo(first, by=alice)
-    checking.check_left_behind()
+    decisions.undo(first, by=alice)
+    check.check_left_behind()
     assert Fingerprint.objects.count() == 0
 
 
 @pytest.mark.django_db
 def test_stories_of_the_built_in_model_are_no_near_duplicates_of_each_other() -> None:
     stories = [make_story(text=text, combo=combo) for combo, _asked, text, _rng in list(of_base_zh())[::6]]
-    checking.check_all(stories)
+    check.check_all(stories)
     assert Flag.objects.filter(kind="duplicate").count() == 0
 
 
@@ -288,15 +289,15 @@ def test_what_nobody_was_told_of_is_found_by_the_sweeper() -> None:
 @pytest.mark.django_db
 def test_one_that_cannot_be_looked_at_holds_up_none(monkeypatch, caplog) -> None:
     bad, good = written("坏" * 300), written(GOOD, minutes=1)
-    whole = checking.find_flaws
+    whole = check.find_flaws
 
     def find(look):
         if look.text.startswith("坏"):
             raise RuntimeError("no")
         return whole(look)
 
-    monkeypatch.setattr(checking, "find_flaws", find)
-    assert checking.check_left_behind() == 1
+    monkeypatch.setattr(check, "find_flaws", find)
+    assert check.check_left_behind() == 1
     assert list(Story.objects.unchecked()) == [bad]
     assert Story.objects.get(pk=good.pk).checked_at
     assert f"{bad.pk} could not be checked" in caplog.text
@@ -306,10 +307,10 @@ def test_one_that_cannot_be_looked_at_holds_up_none(monkeypatch, caplog) -> None
 def test_flags_of_an_older_text_are_not_kept(alice) -> None:
     story = written(GOOD[:100])
     stale = Story.objects.get(pk=story.pk)
-    reviewing.edit(story, by=alice, text=GOOD)
-    assert not checking.check(stale)
+    decisions.edit(story, by=alice, text=GOOD)
+    assert not check.check(stale)
     assert story.flags.count() == 0
-    assert checking.check(Story.objects.get(pk=story.pk))
+    assert check.check(Story.objects.get(pk=story.pk))
     assert story.flags.count() == 0
 
 
@@ -318,7 +319,7 @@ def test_a_claimed_story_is_to_be_looked_at_again() -> None:
     story = make_story(state="interrupted", checked_at=timezone.now())
     Story.objects.update(state="queued")
     story.refresh_from_db()
-    assert claims.claim(story, lease=filling.LEASE)
+    assert states.claim(story, lease=completion.LEASE)
     assert story.checked_at is None
 
 
@@ -329,7 +330,7 @@ def test_a_claimed_story_is_to_be_looked_at_again() -> None:
 def test_the_decision_page_marks_passages_and_links_the_neighbour(client, alice) -> None:
     client.force_login(alice)
     first, second = written(GOOD), written(echo(GOOD) + "正要", minutes=1)
-    checking.check_all([first, second])
+    check.check_all([first, second])
     page = client.get(reverse("admin:stories_story_change", args=[second.pk])).content.decode()
     assert '<mark class="flagged" title="结尾没写完">正要</mark>' in page
     assert reverse("admin:stories_story_change", args=[first.pk]) in page
@@ -340,7 +341,7 @@ def test_the_decision_page_marks_passages_and_links_the_neighbour(client, alice)
 def test_a_hostile_passage_is_inert(client, alice) -> None:
     client.force_login(alice)
     story = written(GOOD + "\n# <script>alert(1)</script>")
-    checking.check(story)
+    check.check(story)
     page = client.get(reverse("admin:stories_story_change", args=[story.pk])).content.decode()
     assert "<script>alert(1)" not in page
     assert "&lt;script&gt;alert(1)" in page
@@ -350,14 +351,14 @@ def test_a_hostile_passage_is_inert(client, alice) -> None:
 def test_flags_are_facets_and_sort_the_queue(client, alice) -> None:
     client.force_login(alice)
     clean, cut = written(GOOD), written(echo(GOOD, 3) + "正要", minutes=1)
-    checking.check_all([clean, cut])
+    check.check_all([clean, cut])
     found = client.get("/admin/stories/story/?flag=unfinished").context["cl"].queryset
     assert list(found) == [cut]
     assert list(client.get("/admin/stories/story/?flag=none").context["cl"].queryset) == [clean]
     next_one = client.get(reverse("admin:stories_story_next"))
     assert str(clean.pk) in next_one.headers["Location"]
     clean.refresh_from_db()
-    assert reviewing.neighbours(clean, Story.objects.all()) == (None, cut)
+    assert decisions.neighbours(clean, Story.objects.all()) == (None, cut)
 
 
 def say(capsys, *arguments: str) -> dict:

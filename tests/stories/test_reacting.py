@@ -7,11 +7,12 @@ import pytest
 from django.contrib.auth.models import AnonymousUser, User
 from django.db import IntegrityError, connection, transaction
 
-from finetuning.datasets.selecting import approved_stories
-from stories import reacting, readers, reviewing, sharing
+from finetuning.datasets.selection import approved_stories
 from stories.errors import BadState, QuotaUsedUp
 from stories.models import Reaction, Review, Story
-from stories.readers import Reader
+from stories.readers import identity, reactions, sharing
+from stories.readers.identity import Reader
+from stories.review import decisions
 from tests.factories import make_approved_story, make_offered_story, make_review, make_run, make_story
 
 pytestmark = pytest.mark.django_db
@@ -31,7 +32,7 @@ def rows(story: Story) -> list[tuple[str, str]]:
 
 
 def report(story: Story, *, by: Reader | None = None, **kw: Any) -> None:
-    reacting.report(story, reader=by or visitor(), cause=kw.pop("cause", "illegal"), **kw)
+    reactions.report(story, reader=by or visitor(), cause=kw.pop("cause", "illegal"), **kw)
 
 
 # --- 👍 and 👎 ------------------------------------------------------------------------------------------
@@ -46,25 +47,25 @@ def test_a_reader_likes_or_dislikes_once_and_may_take_it_back() -> None:
         ("liked", ["liked"], 1),
         ("", [], 0),
     ]:
-        reacting.rate(story, reader=visitor(), taste=taste)
+        reactions.rate(story, reader=visitor(), taste=taste)
         assert ([kind for _who, kind in rows(story)], fresh(story).likes) == (kinds, likes)
 
 
 def test_a_reaction_keeps_the_model_that_wrote_the_story(reader: User) -> None:
     story = make_approved_story()
-    reacting.rate(story, reader=Reader(reader, "", ""), taste="liked")
-    reacting.finish(story, reader=visitor())
-    reacting.finish(story, reader=visitor())
+    reactions.rate(story, reader=Reader(reader, "", ""), taste="liked")
+    reactions.finish(story, reader=visitor())
+    reactions.finish(story, reader=visitor())
     assert rows(story) == [(f"user:{reader.pk}", "liked"), (f"key:{KEY}", "finished")]
     assert {reaction.language_model for reaction in story.reactions.all()} == {story.language_model}
-    assert reacting.said_of(story, reader=visitor()) == reacting.Mine(
+    assert reactions.said_of(story, reader=visitor()) == reactions.Mine(
         "", finished=True, reported=False, settled=False
     )
 
 
 def test_the_database_allows_one_taste_a_reader() -> None:
     story = make_approved_story()
-    reacting.rate(story, reader=visitor(), taste="liked")
+    reactions.rate(story, reader=visitor(), taste="liked")
     with pytest.raises(IntegrityError), transaction.atomic():
         Reaction.objects.create(story=story, who=f"key:{KEY}", kind="disliked")
 
@@ -72,8 +73,8 @@ def test_the_database_allows_one_taste_a_reader() -> None:
 def test_nothing_is_said_of_a_story_that_is_not_there_yet() -> None:
     story = make_story(state="writing", text="从前", reader_key=KEY)
     for act in (
-        lambda: reacting.rate(story, reader=visitor(), taste="liked"),
-        lambda: reacting.finish(story, reader=visitor()),
+        lambda: reactions.rate(story, reader=visitor(), taste="liked"),
+        lambda: reactions.finish(story, reader=visitor()),
         lambda: report(story),
     ):
         with pytest.raises(BadState, match="还没有写出来"):
@@ -82,14 +83,14 @@ def test_nothing_is_said_of_a_story_that_is_not_there_yet() -> None:
 
 
 def test_one_address_cannot_stuff_the_ballot(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reacting, "REACTIONS_PER_DAY", 2)
+    monkeypatch.setattr(reactions, "REACTIONS_PER_DAY", 2)
     story = make_approved_story()
     for key in ("1" * 32, "2" * 32):
-        reacting.rate(story, reader=visitor(key), taste="liked")
+        reactions.rate(story, reader=visitor(key), taste="liked")
     with pytest.raises(QuotaUsedUp):
-        reacting.rate(story, reader=visitor("3" * 32), taste="liked")
-    reacting.rate(story, reader=visitor("1" * 32), taste="disliked")  # a change of mind is not a new one
-    reacting.rate(story, reader=visitor("3" * 32, address="203.0.113.8"), taste="liked")
+        reactions.rate(story, reader=visitor("3" * 32), taste="liked")
+    reactions.rate(story, reader=visitor("1" * 32), taste="disliked")  # a change of mind is not a new one
+    reactions.rate(story, reader=visitor("3" * 32, address="203.0.113.8"), taste="liked")
     assert fresh(story).likes == 2
 
 
@@ -101,7 +102,7 @@ def test_likes_are_exact_under_many_readers_at_once() -> None:
     def like(number: int) -> None:
         key = f"{number % 20:032d}"
         try:
-            reacting.rate(story, reader=visitor(key), taste="liked" if number % 3 else "disliked")
+            reactions.rate(story, reader=visitor(key), taste="liked" if number % 3 else "disliked")
         finally:
             connection.close()
 
@@ -122,9 +123,9 @@ def test_a_reported_story_leaves_the_library_until_an_editor_restores_it(alice: 
     assert (held.verdict, held.visibility, held.held_at is not None) == ("approved", "library", True)
     assert not Story.objects.library().exists()
     assert not Story.objects.trainable().exists()
-    assert not readers.may_read(visitor(OTHER), held)
+    assert not identity.may_read(visitor(OTHER), held)
     assert list(Story.objects.reported()) == [story]
-    review = reviewing.restore(held, by=alice, reason="没有问题")
+    review = decisions.restore(held, by=alice, reason="没有问题")
     made = Reaction.objects.get()
     assert (made.cause, made.reason, made.passage, made.settled_by) == ("person", "不像话", "从前", review)
     assert (review.decision, review.verdict_before, review.verdict_after) == (
@@ -134,17 +135,17 @@ def test_a_reported_story_leaves_the_library_until_an_editor_restores_it(alice: 
     )
     assert list(Story.objects.library()) == [story]
     assert not Story.objects.reported().exists()
-    assert readers.may_read(visitor(OTHER), fresh(story))
+    assert identity.may_read(visitor(OTHER), fresh(story))
 
 
 def test_a_rejected_report_keeps_a_shared_story_back_for_good(alice: User) -> None:
     story = make_story(reader_key=KEY, visibility="link")
     report(story, by=visitor(OTHER))
-    reviewing.reject(fresh(story), by=alice, reason="血腥")
+    decisions.reject(fresh(story), by=alice, reason="血腥")
     row = fresh(story)
     assert (row.verdict, row.visibility, row.held_at is not None) == ("rejected", "link", True)
-    assert not readers.may_read(visitor(OTHER), row)
-    assert readers.may_read(visitor(KEY), row)
+    assert not identity.may_read(visitor(OTHER), row)
+    assert identity.may_read(visitor(KEY), row)
     assert not Story.objects.reported().exists()
     with pytest.raises(BadState, match="不能分享"):
         sharing.share(row, reader=visitor(KEY))
@@ -153,19 +154,19 @@ def test_a_rejected_report_keeps_a_shared_story_back_for_good(alice: User) -> No
 def test_a_reported_story_that_broke_off_can_be_kept_back_too(alice: User) -> None:
     story = make_story(state="interrupted", reader_key=KEY, visibility="link")
     report(story, by=visitor(OTHER))
-    reviewing.reject(fresh(story), by=alice)
+    decisions.reject(fresh(story), by=alice)
     assert (fresh(story).state, fresh(story).verdict) == ("interrupted", "rejected")
 
 
-@pytest.mark.parametrize("decide", [reviewing.restore, reviewing.reject])
+@pytest.mark.parametrize("decide", [decisions.restore, decisions.reject])
 def test_undoing_the_decision_opens_the_reports_again(alice: User, decide: Any) -> None:
     story = make_approved_story(run=make_run())
     report(story)
     decide(fresh(story), by=alice)
-    reviewing.undo(fresh(story), by=alice)
+    decisions.undo(fresh(story), by=alice)
     assert list(Story.objects.reported()) == [story]
     assert not Story.objects.library().exists()
-    reviewing.restore(fresh(story), by=alice)
+    decisions.restore(fresh(story), by=alice)
     assert list(Story.objects.library()) == [story]
 
 
@@ -174,12 +175,12 @@ def test_a_report_while_an_editor_reads_is_not_decided_over(alice: User) -> None
     seen = fresh(story)
     report(story, by=visitor(OTHER))
     with pytest.raises(BadState, match="刚刚被别人改动过"):
-        reviewing.approve(seen, by=alice)
+        decisions.approve(seen, by=alice)
     assert list(Story.objects.reported()) == [story]
 
 
 def test_the_same_reader_reports_once_and_an_address_not_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reacting, "REPORTS_PER_DAY", 2)
+    monkeypatch.setattr(reactions, "REPORTS_PER_DAY", 2)
     stories = [make_approved_story() for _ in range(3)]
     report(stories[0])
     with pytest.raises(BadState, match="已经举报过"):
@@ -194,7 +195,7 @@ def test_reported_stories_do_not_wait_in_the_ordinary_queue(alice: User) -> None
     story = make_offered_story(reader_key=KEY)
     report(story, by=visitor(OTHER))
     assert not Story.objects.reviewable().exists()
-    assert reviewing.approve_all(Story.objects.all(), by=alice) == 0
+    assert decisions.approve_all(Story.objects.all(), by=alice) == 0
 
 
 # --- offers ---------------------------------------------------------------------------------------------
@@ -204,7 +205,7 @@ def test_only_a_liked_story_of_ones_own_is_offered() -> None:
     story = make_story(reader_key=KEY)
     with pytest.raises(BadState, match="先给它点个喜欢"):
         sharing.offer(story, reader=visitor())
-    reacting.rate(story, reader=visitor(), taste="liked")
+    reactions.rate(story, reader=visitor(), taste="liked")
     with pytest.raises(BadState, match="只有写它的读者"):
         sharing.offer(story, reader=visitor(OTHER))
     assert not Story.objects.reviewable().exists()
@@ -215,9 +216,9 @@ def test_only_a_liked_story_of_ones_own_is_offered() -> None:
 
 def test_an_approved_offer_enters_the_library_and_leaves_it_with_the_offer(alice: User) -> None:
     story = make_story(reader_key=KEY)
-    reacting.rate(story, reader=visitor(), taste="liked")
+    reactions.rate(story, reader=visitor(), taste="liked")
     sharing.offer(story, reader=visitor())
-    reviewing.approve(fresh(story), by=alice)
+    decisions.approve(fresh(story), by=alice)
     assert list(Story.objects.library()) == list(Story.objects.trainable()) == [story]
     sharing.take_back(fresh(story), reader=visitor())
     row = fresh(story)
@@ -232,10 +233,10 @@ def test_an_approved_offer_enters_the_library_and_leaves_it_with_the_offer(alice
 
 def test_who_no_longer_likes_their_story_takes_its_offer_back() -> None:
     story = make_offered_story(reader_key=KEY)
-    reacting.rate(story, reader=visitor(), taste="liked")
-    reacting.rate(story, reader=visitor(OTHER), taste="disliked")
+    reactions.rate(story, reader=visitor(), taste="liked")
+    reactions.rate(story, reader=visitor(OTHER), taste="disliked")
     assert fresh(story).offered_at is not None
-    reacting.rate(story, reader=visitor(), taste="disliked")
+    reactions.rate(story, reader=visitor(), taste="disliked")
     assert fresh(story).offered_at is None
 
 
@@ -256,12 +257,12 @@ def test_reader_written_text_is_in_no_dataset_without_a_named_editors_approval_o
 
 def test_a_link_is_given_and_taken_back() -> None:
     story = make_story(reader_key=KEY)
-    assert not readers.may_read(visitor(OTHER), fresh(story))
+    assert not identity.may_read(visitor(OTHER), fresh(story))
     sharing.share(story, reader=visitor())
-    assert readers.may_read(visitor(OTHER), fresh(story))
+    assert identity.may_read(visitor(OTHER), fresh(story))
     assert not Story.objects.library().exists()
     sharing.unshare(story, reader=visitor())
-    assert not readers.may_read(visitor(OTHER), fresh(story))
+    assert not identity.may_read(visitor(OTHER), fresh(story))
     for act in (sharing.share, sharing.unshare):
         with pytest.raises(BadState, match="只有写它的读者"):
             act(story, reader=visitor(OTHER))
@@ -281,14 +282,14 @@ def test_an_account_takes_over_what_the_cookie_wrote_and_said(reader: User) -> N
     mine, theirs = make_offered_story(reader_key=KEY), make_story(reader_key=OTHER)
     liked = make_approved_story()
     account = Reader(reader, "", "")
-    reacting.rate(liked, reader=visitor(), taste="liked")
-    reacting.rate(liked, reader=account, taste="disliked")
-    reacting.rate(mine, reader=visitor(), taste="liked")
-    assert readers.keep_stories(KEY, user=reader) == 1
+    reactions.rate(liked, reader=visitor(), taste="liked")
+    reactions.rate(liked, reader=account, taste="disliked")
+    reactions.rate(mine, reader=visitor(), taste="liked")
+    assert identity.keep_stories(KEY, user=reader) == 1
     row = fresh(mine)
     assert (row.owner, row.reader_key, row.offered_by) == (reader, "", f"user:{reader.pk}")
     assert fresh(theirs).reader_key == OTHER
-    assert not readers.owns(visitor(), row) and readers.owns(account, row)
+    assert not identity.owns(visitor(), row) and identity.owns(account, row)
     assert rows(liked) == [(f"user:{reader.pk}", "disliked")]
     assert rows(mine) == [(f"user:{reader.pk}", "liked")]
     assert (fresh(liked).likes, fresh(mine).likes) == (0, 1)

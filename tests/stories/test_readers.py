@@ -5,7 +5,7 @@ from django.contrib.auth.models import AnonymousUser, User
 from django.core import signing
 
 from stories.models import Story
-from stories.readers import (
+from stories.readers.identity import (
     Reader,
     may_read,
     may_stop,

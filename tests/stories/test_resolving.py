@@ -8,10 +8,10 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from stories import filling
 from stories.errors import BadState
+from stories.generation import completion
 from stories.models import Attempt, Run, SpendDay, Story
-from stories.resolving import resolve_attempt, retry_stories
+from stories.runs.unknown_calls import resolve_attempt, retry_stories
 from tests.factories import make_attempt, make_model, make_person, make_run, make_story
 from tests.provider import Fault, Provider
 
@@ -26,7 +26,7 @@ def attempt(db: None, provider: Provider) -> Attempt:
     story = make_story(run=run, state=Story.State.QUEUED)
     make_story(run=run, state=Story.State.FAILED)
     provider.next(Fault.DONE_BUT_RESET)
-    filling.fill(story)
+    completion.fill(story)
     return Attempt.objects.get()
 
 
@@ -65,7 +65,7 @@ def test_only_what_was_never_learnt_is_written_again(provider: Provider, attempt
     (story,) = retry_stories(Story.objects.select_related("run"))
     assert story.pk == attempt.story_id
     assert Run.objects.get().state == Run.State.RUNNING
-    filling.fill(Story.objects.get(pk=story.pk))
+    completion.fill(Story.objects.get(pk=story.pk))
     assert Story.objects.get(pk=story.pk).state == Story.State.WRITTEN
     assert Attempt.objects.count() == 2, "the second call has a row of its own"
 

@@ -11,9 +11,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from stories import reviewing
 from stories.errors import BadState
 from stories.models import Review, Story
+from stories.review import decisions
 from tests.factories import make_offered_story, make_person, make_run, make_story
 
 pytestmark = pytest.mark.django_db
@@ -50,7 +50,7 @@ def press(client: Client, story: Story, action: str, fields: dict[str, str], **m
     return client.post(address, fields | {"action": action} | more)
 
 
-def decisions(story: Story) -> list[tuple[str, str, str, str]]:
+def decisions_on(story: Story) -> list[tuple[str, str, str, str]]:
     fields = ("decision", "text_before", "text_after", "reason")
     return list(story.reviews.order_by("pk").values_list(*fields))
 
@@ -62,7 +62,7 @@ def test_approving_approves_the_text_on_the_screen(editor: Client) -> None:
     story = make_story(run=make_run(), text="旧文\n第二段")
     fields = open_page(editor, story) | {"text": "新文\r\n第二段", "edit_reason": "错字", "reason": "好看"}
     done = editor.get(press(editor, story, "approve", fields).headers["Location"])
-    assert decisions(story) == [
+    assert decisions_on(story) == [
         ("edited", "旧文\n第二段", "新文\n第二段", "错字"),
         ("approved", "新文\n第二段", "新文\n第二段", "好看"),
     ]
@@ -76,13 +76,13 @@ def test_a_text_that_was_not_touched_is_no_edit(editor: Client, text: str) -> No
     story = make_story(run=make_run(), text=text)
     sent = open_page(editor, story)["text"].replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     press(editor, story, "approve", open_page(editor, story) | {"text": sent})
-    assert decisions(story) == [("approved", text, text, "")]
+    assert decisions_on(story) == [("approved", text, text, "")]
 
 
 def test_a_reported_story_is_restored_with_the_text_on_the_screen(editor: Client) -> None:
     story = make_story(run=make_run(), text="旧文", verdict="approved", held_at=timezone.now())
     press(editor, story, "restore", open_page(editor, story) | {"text": "新文"})
-    assert [row[0] for row in decisions(story)] == ["edited", "restored"]
+    assert [row[0] for row in decisions_on(story)] == ["edited", "restored"]
     assert (fresh(story).final_text, fresh(story).held_at) == ("新文", None)
 
 
@@ -91,7 +91,7 @@ def test_both_or_neither(editor: Client) -> None:
     story = make_story(reader_key="a" * 32, text="旧文")
     page = press(editor, story, "approve", open_page(editor, story) | {"text": "新文"})
     assert "读者没有投稿" in page.content.decode()
-    assert (fresh(story).edited_text, decisions(story)) == ("", [])
+    assert (fresh(story).edited_text, decisions_on(story)) == ("", [])
     assert fields_of(page)["text"] == "新文"
     assert "编辑后" not in page.content.decode()
 
@@ -100,9 +100,9 @@ def test_without_the_transaction_the_edit_alone_would_be_kept(alice: Any) -> Non
     """The negative control of the test above."""
     story = make_story(reader_key="a" * 32, text="旧文")
     an_edit = {"text": "新文", "reason": ""}
-    for edit_and, kept in ((reviewing.edit_and, ""), (reviewing.edit_and.__wrapped__, "新文")):
+    for edit_and, kept in ((decisions.edit_and, ""), (decisions.edit_and.__wrapped__, "新文")):
         with pytest.raises(BadState):
-            edit_and(reviewing.approve, fresh(story), by=alice, an_edit=an_edit, reason="")
+            edit_and(decisions.approve, fresh(story), by=alice, an_edit=an_edit, reason="")
         assert fresh(story).edited_text == kept
 
 
@@ -111,14 +111,14 @@ def test_an_edit_that_cannot_be_kept_approves_nothing(editor: Client, text: str)
     story = make_story(run=make_run(), text="旧文")
     page = press(editor, story, "approve", open_page(editor, story) | {"text": text})
     assert 'class="errorlist' in page.content.decode()
-    assert (fresh(story).verdict, decisions(story)) == ("unreviewed", [])
+    assert (fresh(story).verdict, decisions_on(story)) == ("unreviewed", [])
 
 
 @pytest.mark.parametrize("action", ["reject", "undo"])
 def test_before_any_other_decision_the_editor_is_asked(editor: Client, alice: Any, action: str) -> None:
     story = make_story(run=make_run(), text="旧文")
     if action == "undo":
-        reviewing.approve(story, by=alice)
+        decisions.approve(story, by=alice)
     count, fields = story.reviews.count(), open_page(editor, story)
     page = press(editor, story, action, fields | {"text": "新文", "reason": "不好", "edit_reason": "错字"})
     assert "正文里有没保存的编辑" in page.content.decode()
@@ -134,10 +134,10 @@ def test_before_any_other_decision_the_editor_is_asked(editor: Client, alice: An
 def test_a_page_that_is_out_of_date_keeps_what_was_typed(editor: Client) -> None:
     story = make_story(run=make_run(), text="旧文")
     fields = open_page(editor, story)
-    reviewing.edit(fresh(story), by=make_person("bob", group="editors"), text="鲍勃的")
+    decisions.edit(fresh(story), by=make_person("bob", group="editors"), text="鲍勃的")
     page = press(editor, story, "approve", fields | {"text": "我的", "edit_reason": "更好"})
     assert "别人审过或举报过这个故事" in page.content.decode()
-    assert [row[0] for row in decisions(story)] == ["edited"]
+    assert [row[0] for row in decisions_on(story)] == ["edited"]
     assert fields_of(page)["text"] == "我的"
     assert re.search(r'<details class="editing" open>', page.content.decode())
     press(editor, story, "approve", fields_of(page))
@@ -158,7 +158,7 @@ def test_an_edit_of_a_text_that_went_on_meanwhile_is_not_saved_over_it(editor: C
 def test_a_caller_without_the_page_decides_on_the_text_that_is_kept(editor: Client) -> None:
     story = make_story(run=make_run(), text="原文", edited_text="改过")
     press(editor, story, "approve", {"seen": ""})
-    assert decisions(story) == [("approved", "改过", "改过", "")]
+    assert decisions_on(story) == [("approved", "改过", "改过", "")]
 
 
 def test_who_may_only_look_has_no_form(client: Client) -> None:

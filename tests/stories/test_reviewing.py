@@ -1,4 +1,4 @@
-"""stories/reviewing.py: decisions, their history, and two editors at once."""
+"""stories/review/decisions.py: decisions, their history, and two editors at once."""
 
 import threading
 
@@ -7,10 +7,10 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from stories import reviewing
 from stories.errors import BadState, StoryError
 from stories.models import Review, Story
-from stories.reviewing import approve, approve_all, edit, neighbours, reject, reject_all, undo
+from stories.review import decisions
+from stories.review.decisions import approve, approve_all, edit, neighbours, reject, reject_all, undo
 from tests.factories import make_offered_story, make_person, make_run, make_story
 
 pytestmark = pytest.mark.django_db
@@ -201,7 +201,7 @@ def test_bulk_decides_on_written_unreviewed_stories_alone(alice):
 
 
 def test_bulk_rejects_a_filter_that_its_own_decisions_empty(alice, monkeypatch):
-    monkeypatch.setattr(reviewing, "CHUNK", 2)
+    monkeypatch.setattr(decisions, "CHUNK", 2)
     for _ in range(5):
         make_story()
     assert reject_all(Story.objects.reviewable(), by=alice) == 5
@@ -224,7 +224,7 @@ def race(alice):
     """Alice approves in bulk and, between her reading and her writing, Bob rejects the same stories."""
     bob = make_person("bob", group="editors")
     story = make_story(run=make_run())
-    lock = reviewing._lock
+    lock = decisions._lock
 
     def reject_meanwhile():
         reject_all(Story.objects.all(), by=bob)
@@ -239,11 +239,11 @@ def race(alice):
             thread.join(timeout=1)
         return rows
 
-    reviewing._lock = lock_and_wait
+    decisions._lock = lock_and_wait
     try:
         approve_all(Story.objects.all(), by=alice)
     finally:
-        reviewing._lock = lock
+        decisions._lock = lock
         thread.join()
     return sorted(story.reviews.values_list("decision", flat=True))
 
@@ -255,7 +255,7 @@ def test_two_editors_in_bulk_never_both_decide_on_a_story(alice):
 
 @pytest.mark.django_db(transaction=True)
 def test_without_the_lock_both_would_decide(alice, monkeypatch):
-    monkeypatch.setattr(reviewing, "_decide_chunk", reviewing._decide_chunk.__wrapped__)
+    monkeypatch.setattr(decisions, "_decide_chunk", decisions._decide_chunk.__wrapped__)
     queryset = type(Story.objects.all())
     monkeypatch.setattr(queryset, "select_for_update", lambda self, **_: self)
     assert race(alice) == ["approved", "rejected"]

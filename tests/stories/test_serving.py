@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from stories.errors import StoryError
+from stories.language_models import reprice
 from stories.models import AuditEntry, LanguageModel
-from stories.prices import Prices
-from stories.serving import reprice
+from stories.values.prices import Prices
 from tests.factories import make_model
 
 pytestmark = pytest.mark.django_db

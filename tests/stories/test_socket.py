@@ -11,7 +11,7 @@ from django.conf import settings
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stories.models import Story
-from stories.readers import new_key
+from stories.readers.identity import new_key
 from stories.tasks import publish_story
 from tests.factories import make_approved_story, make_story
 from tests.provider import Fault, Provider
@@ -148,7 +148,7 @@ def test_a_killed_worker_leaves_the_text_and_the_sweeper_ends_the_story(
 
     from django.utils import timezone
 
-    from stories.sweeping import expire_leases
+    from stories.generation.sweeper import expire_leases
 
     workers = start_workers("readers", base_url=provider.base_url)
     provider.pieces, provider.hold_after = ["从前", "有座", "山。"], 2

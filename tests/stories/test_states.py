@@ -19,21 +19,22 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from stories import claims, filling, sweeping
+from llm.answers import Answer
+from llm.errors import OutcomeUnknown, OutOfMoney, Refused, ServerFailed, TryAgainLater
 from stories.errors import StoryError
-from stories.generation import cancel_run, pause_run, resume_run
+from stories.generation import completion, states, sweeper
 from stories.models import Attempt, LanguageModel, Run, SpendDay, Story, Template
-from stories.resolving import resolve_attempt, retry_stories
+from stories.runs.lifecycle import cancel_run, pause_run, resume_run
+from stories.runs.unknown_calls import resolve_attempt, retry_stories
 from tests.factories import TEXT, make_model, make_run, make_story, make_template
-from ultraman_site import llm
 
 STORIES = 3
 LATE = timedelta(seconds=1)
 NOT_BILLED: dict[str, Any] = {
-    "limit": lambda: llm.TryAgainLater("429", retry_after=1.0, status=429),
-    "server": lambda: llm.ServerFailed("500", status=500),
-    "refused": lambda: llm.Refused("400", status=400),
-    "quota": lambda: llm.OutOfMoney("quota", status=429),
+    "limit": lambda: TryAgainLater("429", retry_after=1.0, status=429),
+    "server": lambda: ServerFailed("500", status=500),
+    "refused": lambda: Refused("400", status=400),
+    "quota": lambda: OutOfMoney("quota", status=429),
 }
 
 
@@ -82,8 +83,8 @@ class Machine(RuleBasedStateMachine):
         """One message, or the same one several times: each copy loaded the row before the first one claimed."""
         Story.objects.filter(run=self.run_key, slot=slot).update(next_try_at=None)
         for story in [self.load(slot) for _ in range(copies)]:
-            claimed = claims.is_due(story) and claims.claim(story, lease=filling.LEASE)
-            if claimed and (attempt := filling._open(story)):
+            claimed = states.is_due(story) and states.claim(story, lease=completion.LEASE)
+            if claimed and (attempt := completion._open(story)):
                 call = Call(story, attempt)
                 self.ledger.append(call)
                 self.flying.append(call)
@@ -93,21 +94,21 @@ class Machine(RuleBasedStateMachine):
     def answer_arrives(self, data: st.DataObject) -> None:
         call = self._take(data)
         call.billed = True
-        answer = llm.Answer(TEXT, "stop", prompt_tokens=100, completion_tokens=300)
-        filling.take_answer(call.story, call.attempt, answer)
+        answer = Answer(TEXT, "stop", prompt_tokens=100, completion_tokens=300)
+        completion.take_answer(call.story, call.attempt, answer)
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), what=st.sampled_from(sorted(NOT_BILLED)))
     def call_is_refused(self, data: st.DataObject, what: str) -> None:
         call = self._take(data)
-        filling.take_error(call.story, call.attempt, NOT_BILLED[what]())
+        completion.take_error(call.story, call.attempt, NOT_BILLED[what]())
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), billed=st.booleans())
     def outcome_is_lost(self, data: st.DataObject, billed: bool) -> None:
         call = self._take(data)
         call.billed = billed
-        filling.take_error(call.story, call.attempt, llm.OutcomeUnknown("reset"))
+        completion.take_error(call.story, call.attempt, OutcomeUnknown("reset"))
 
     @precondition(lambda self: self.flying)
     @rule(data=st.data(), billed=st.booleans())
@@ -119,8 +120,8 @@ class Machine(RuleBasedStateMachine):
     def leases_run_out(self) -> None:
         """Also of workers that are only slow: their answers arrive later, and must change nothing."""
         Story.objects.filter(state=Story.State.WRITING).update(lease_until=timezone.now() - LATE)
-        sweeping.expire_leases()
-        sweeping.expire_leases()
+        sweeper.expire_leases()
+        sweeper.expire_leases()
 
     # --- what people do
 
@@ -208,8 +209,8 @@ class Machine(RuleBasedStateMachine):
                 for call in list(self.flying):
                     self.flying.remove(call)
                     call.billed = True
-                    answer = llm.Answer(TEXT, "stop", prompt_tokens=1, completion_tokens=1)
-                    filling.take_answer(call.story, call.attempt, answer)
+                    answer = Answer(TEXT, "stop", prompt_tokens=1, completion_tokens=1)
+                    completion.take_answer(call.story, call.attempt, answer)
         assert self.order.state in (Run.State.DONE, Run.State.CANCELLED, Run.State.PAUSED)
         if self.order.state == Run.State.PAUSED:
             assert self.order.pause_reason

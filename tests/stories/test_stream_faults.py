@@ -12,7 +12,7 @@ from django.test import Client
 from django.utils import timezone
 
 from stories.models import Story
-from stories.readers import COOKIE, sign_key
+from stories.readers.identity import COOKIE, sign_key
 from stories.tasks import publish_story, sweep, write_story
 from tests.conftest import LOGS, Workers, cannot_run
 from tests.environment import free_port

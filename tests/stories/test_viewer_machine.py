@@ -10,7 +10,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from stories.live import Snapshot, Viewer
+from stories.live.viewer import Snapshot, Viewer
 
 PIECES = st.text(
     st.one_of(

@@ -8,9 +8,9 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
+from stories.live.snapshots import take_snapshots
 from stories.models import Story
-from stories.readers import COOKIE, new_key, sign_key
-from stories.snapshots import take_snapshots
+from stories.readers.identity import COOKIE, new_key, sign_key
 from tests.factories import make_model, make_run, make_story
 
 pytestmark = pytest.mark.django_db

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import AnonymousUser
 
-from stories import asking, writing
+from stories.generation import streaming
+from stories.generation.sweeper import expire_leases
 from stories.models import Attempt, EndReason, Story
-from stories.readers import Reader
-from stories.sweeping import expire_leases
+from stories.readers import orders
+from stories.readers.identity import Reader
 from tests.factories import make_serving_model, make_story
 from tests.provider import Fault, Provider
 
@@ -25,7 +26,7 @@ def story(provider: Provider) -> Story:
 
 
 def written(story: Story) -> Story:
-    writing.write(story)
+    streaming.write(story)
     return Story.objects.get(pk=story.pk)
 
 
@@ -37,7 +38,7 @@ def eventually(condition: Callable[[], Any], seconds: float = 10) -> None:
 
 
 def in_thread(story: Story) -> threading.Thread:
-    thread = threading.Thread(target=writing.write, args=(story,))
+    thread = threading.Thread(target=streaming.write, args=(story,))
     thread.start()
     return thread
 
@@ -153,7 +154,7 @@ def test_stop_closes_the_call_within_a_second_and_keeps_the_text(provider: Provi
     thread = in_thread(story)
     eventually(lambda: Story.objects.get(pk=story.pk).length == 4)
     asked = time.monotonic()
-    assert writing.request_stop(story)
+    assert streaming.request_stop(story)
     thread.join(10)
     story.refresh_from_db()
     assert (story.state, story.end_reason, story.text) == ("interrupted", "stopped", "从前有座")
@@ -162,7 +163,7 @@ def test_stop_closes_the_call_within_a_second_and_keeps_the_text(provider: Provi
 
 
 def test_a_queued_story_is_cancelled_and_never_called(provider: Provider, story: Story) -> None:
-    assert writing.request_stop(story)
+    assert streaming.request_stop(story)
     assert written(story).state == Story.State.CANCELLED
     assert provider.posts(CHAT) == []
 
@@ -222,6 +223,6 @@ def test_after_its_model_died_a_retry_is_written_by_the_one_in_use(provider: Pro
     provider.models = {"living"}
     assert written(story).end_reason == EndReason.REFUSED
     living = make_serving_model("living")
-    asking.retry_story(Story.objects.get(), reader=Reader(AnonymousUser(), "a" * 32, "203.0.113.7"))
+    orders.retry_story(Story.objects.get(), reader=Reader(AnonymousUser(), "a" * 32, "203.0.113.7"))
     again = written(Story.objects.select_related("language_model", "template").get())
     assert (again.state, again.text, again.language_model) == ("written", provider.text, living)

@@ -11,7 +11,7 @@ from finetuning.datasets import build_dataset, find_dataset, full_path
 from finetuning.errors import BadDataset
 from finetuning.management.output import TrainingCommand
 from finetuning.models import Dataset
-from stories.labels import file_label, label_path
+from stories.library.labels import file_label, label_path
 from stories.models import Run
 
 

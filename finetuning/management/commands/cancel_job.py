@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from finetuning import tasks, training
 from finetuning.management.output import TrainingCommand, describe
 from stories.management.output import terminal_name
-from ultraman_site.publishing import publish
+from stories.operations.task_queue import publish
 
 
 class Command(TrainingCommand):

@@ -6,7 +6,7 @@ from django.utils.translation import gettext as _
 
 from finetuning.management.output import TrainingCommand, describe, price_of
 from finetuning.models import Job
-from stories.money import show
+from stories.values.money import show
 
 
 class Command(TrainingCommand):

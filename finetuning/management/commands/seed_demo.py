@@ -20,15 +20,18 @@ from finetuning import training
 from finetuning.datasets import build_dataset
 from finetuning.management.output import TrainingCommand
 from finetuning.models import Dataset, Job
-from stories import asking, generation, reviewing, serving
-from stories.combos import make_combo
+from stories import language_models
+from stories.generation.streaming import request_stop
 from stories.management.output import Failed
 from stories.models import LanguageModel, PromptStyle, Run, Story
+from stories.operations.task_queue import publish
 from stories.promotion import promote
-from stories.readers import Reader, stories_of
+from stories.readers import orders
+from stories.readers.identity import Reader, stories_of
+from stories.review import decisions
+from stories.runs import lifecycle
 from stories.tasks import publish_run, publish_story
-from stories.writing import request_stop
-from ultraman_site.publishing import publish
+from stories.values.combos import make_combo
 
 DYNASTIES = ["唐", "宋", "明", "汉", "南北朝"]
 POWERS = ["隐形", "飞行", "喷火"]
@@ -75,13 +78,13 @@ class Command(TrainingCommand):
     def _write_run(self, editor: User) -> Run:
         run = find_run()
         if run is None:
-            run = generation.plan_run(dynasties=DYNASTIES, powers=POWERS, types=TYPES, repeat=1, by=editor)
+            run = lifecycle.plan_run(dynasties=DYNASTIES, powers=POWERS, types=TYPES, repeat=1, by=editor)
         if run.state == Run.State.DRAFT:
-            generation.start_run(run)
+            lifecycle.start_run(run)
             publish_run(run)
         self.say(_("批次 %(run)s：%(count)s 篇") % {"run": run, "count": run.stories.count()})
         wait_for(run)
-        if generation.retry_run(run):  # what an earlier, killed start left half-written
+        if lifecycle.retry_run(run):  # what an earlier, killed start left half-written
             publish_run(run)
             wait_for(run)
         return run
@@ -94,7 +97,7 @@ class Command(TrainingCommand):
             state__in=[Job.State.FAILED, Job.State.CANCELLED, Job.State.REFUSED]
         ).first()
         if job is None:
-            job = training.order_job(dataset, model=generation.default_model(), epochs=EPOCHS, by=trainer)
+            job = training.order_job(dataset, model=lifecycle.default_model(), epochs=EPOCHS, by=trainer)
             publish(training_tasks.advance_job, job.pk)
         words = {"dataset": dataset, "rows": dataset.training_rows, "job": job}
         self.say(_("数据集 %(dataset)s：%(rows)s 行 · 微调任务 %(job)s") % words)
@@ -129,7 +132,7 @@ class Command(TrainingCommand):
         asked = (
             stories_of(reader).filter(dynasty=dynasty, super_power=super_power, story_type=story_type).first()
         )
-        story = asked or asking.ask_story(combo, reader=reader, model=model)
+        story = asked or orders.ask_story(combo, reader=reader, model=model)
         if hand_out and story.state == Story.State.QUEUED:
             publish_story(story)
         return story
@@ -156,11 +159,11 @@ def review(run: Run, editor: User) -> None:
         if not fault and not run.stories.filter(verdict=Story.Verdict.REJECTED).exists():
             fault = "全批最短的一篇，情节没有展开"
         if fault:
-            reviewing.reject(story, by=editor, reason=fault)
+            decisions.reject(story, by=editor, reason=fault)
             continue
         if not run.stories.exclude(edited_text="").exists():
-            reviewing.edit(story, by=editor, text=with_ending(story.text), reason="补一句收尾")
-        reviewing.approve(story, by=editor)
+            decisions.edit(story, by=editor, text=with_ending(story.text), reason="补一句收尾")
+        decisions.approve(story, by=editor)
 
 
 def find_fault(story: Story) -> str:
@@ -180,7 +183,7 @@ def with_ending(text: str) -> str:
 
 def retired_model() -> LanguageModel:
     """A tuned model of earlier days that its endpoint no longer has: asking it fails, and says why."""
-    model = serving.add_model(
+    model = language_models.add_model(
         RETIRED, endpoint="default", base=settings.OPENAI_MODEL, prompt_style=PromptStyle.CHAT
     )
     if model.shutdown_date is None:

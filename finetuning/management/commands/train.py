@@ -10,11 +10,11 @@ from finetuning import tasks, training
 from finetuning.datasets import find_dataset
 from finetuning.management.output import TrainingCommand, describe, price_of, usd, watch
 from finetuning.models import Dataset, Job
+from stories.language_models import ensure_models, find_model
 from stories.management.output import Failed, wait_with_bar
 from stories.models import LanguageModel
-from stories.money import show
-from stories.serving import ensure_models, find_model
-from ultraman_site.publishing import publish
+from stories.operations.task_queue import publish
+from stories.values.money import show
 
 
 class Command(TrainingCommand):

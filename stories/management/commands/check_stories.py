@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from stories.errors import StoryError
 from stories.management.output import SiteCommand
 from stories.models import Flag, Run, Story
-from stories.quality import checking
+from stories.review.quality import check
 
 
 class Command(SiteCommand):
@@ -27,7 +27,7 @@ class Command(SiteCommand):
                 raise StoryError(_("没有批次 #%(run)s。") % {"run": run})
             stories = stories.filter(run=run)
         wanted = stories if all else stories.filter(checked_at__isnull=True)
-        checked = sum(checking.check_all(batch) for batch in _batches(wanted))
+        checked = sum(check.check_all(batch) for batch in _batches(wanted))
         flags = _count(stories)
         words = {"count": checked, "flags": sum(flags.values())}
         self.say(_("检查了 %(count)s 篇故事；标记共 %(flags)s 个。") % words)
@@ -37,8 +37,8 @@ class Command(SiteCommand):
 def _batches(stories: QuerySet[Story]) -> Any:
     """Oldest first, so that of two alike the later one is flagged; each batch read when its turn comes."""
     keys = list(stories.order_by("ended_at", "pk").values_list("pk", flat=True))
-    for start in range(0, len(keys), checking.BATCH):
-        batch = Story.objects.filter(pk__in=keys[start : start + checking.BATCH])
+    for start in range(0, len(keys), check.BATCH):
+        batch = Story.objects.filter(pk__in=keys[start : start + check.BATCH])
         yield batch.select_related("template", "language_model").order_by("ended_at", "pk")
 
 

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from stories.csv_files import export_stories
-from stories.labels import label_path
+from stories.library.csv_files import export_stories
+from stories.library.labels import label_path
 from stories.management.output import SiteCommand
 from stories.models import Story
 

@@ -8,15 +8,15 @@ from django.conf import settings
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from stories import progress
 from stories.errors import StoryError
-from stories.generation import count_states, plan_run, start_run
-from stories.heartbeats import silent_processes
+from stories.language_models import orderable_model
 from stories.management.output import Failed, Progress, SiteCommand, split_list, wait_with_bar
 from stories.models import Run, Story
-from stories.money import show, to_micros, to_usd
-from stories.serving import orderable_model
+from stories.operations.heartbeats import silent_processes
+from stories.runs import progress
+from stories.runs.lifecycle import count_states, plan_run, start_run
 from stories.tasks import publish_run
+from stories.values.money import show, to_micros, to_usd
 
 ENDED = (Run.State.DONE, Run.State.CANCELLED, Run.State.PAUSED)
 

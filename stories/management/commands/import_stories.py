@@ -7,10 +7,10 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
-from stories.imports import import_stories
+from stories.library.imports import import_stories
 from stories.management.output import SiteCommand, add_by, find_editor
+from stories.operations.task_queue import publish
 from stories.tasks import check_new_stories
-from ultraman_site.publishing import publish
 
 
 class Command(SiteCommand):

@@ -12,8 +12,9 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils.translation import gettext as _
 
-from stories import seeding, serving
+from stories import language_models
 from stories.management.output import SiteCommand
+from stories.operations import seeding
 
 
 class Command(SiteCommand):
@@ -48,7 +49,7 @@ class Command(SiteCommand):
         seeding.seed_ingredients()
         seeding.seed_template()
         seeding.seed_groups()
-        serving.ensure_models()
+        language_models.ensure_models()
         if demo_logins:
             seeding.seed_logins()
         self.say(_("站点已准备好。"))

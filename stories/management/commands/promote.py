@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from stories import serving
+from stories import language_models
 from stories.management.output import SiteCommand, terminal_name
 from stories.promotion import promote, warn_of_shutdown
 
@@ -18,7 +18,7 @@ class Command(SiteCommand):
         parser.add_argument("model", metavar="MODEL")
 
     def run(self, *, model: str, **options: Any) -> dict[str, Any]:
-        promoted = serving.find_model(model)
+        promoted = language_models.find_model(model)
         done = promote(promoted, by=terminal_name())
         previous = done.previous.name if done.previous else None
         words = {"model": promoted.name, "previous": previous or "—", "answer": done.answer}

@@ -6,9 +6,9 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
-from stories.generation import retry_run
 from stories.management.output import SiteCommand
 from stories.models import Run
+from stories.runs.lifecycle import retry_run
 from stories.tasks import publish_run
 
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from stories.errors import StoryError
 from stories.management.output import SiteCommand, add_by, find_editor
 from stories.models import Run, Story
-from stories.reviewing import approve_all, reject_all
+from stories.review.decisions import approve_all, reject_all
 
 DECIDE = {Story.Verdict.APPROVED.value: approve_all, Story.Verdict.REJECTED.value: reject_all}
 

@@ -6,16 +6,16 @@ from typing import Any
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from stories.asking import ask_story
-from stories.combos import make_combo
 from stories.errors import StoryError
-from stories.following import follow
-from stories.heartbeats import silent_processes
+from stories.language_models import orderable_model, serving_model
+from stories.live.follow import follow
 from stories.management.output import Failed, SiteCommand
 from stories.models import Story
-from stories.readers import TERMINAL
-from stories.serving import orderable_model, serving_model
+from stories.operations.heartbeats import silent_processes
+from stories.readers.identity import TERMINAL
+from stories.readers.orders import ask_story
 from stories.tasks import publish_story
+from stories.values.combos import make_combo
 
 
 class Command(SiteCommand):

@@ -1,0 +1,72 @@
+"""uploaded → creating → created | create_unknown (floor 5): the step that costs money, taken at most once."""
+
+from django.utils.translation import gettext as _
+
+from finetuning.models import Job
+from finetuning.training import remote
+from finetuning.training.remote import RemoteJob
+from finetuning.training.states import NOTHING, claim, end, hand_back
+from finetuning.training.transitions import doubt, hold, refuse, wait
+from llm.errors import (
+    LLMError,
+    OutcomeUnknown,
+    OutOfMoney,
+    Refused,
+    ServerFailed,
+    TryAgainLater,
+)
+
+
+def create_remote_job(job: Job) -> None:
+    """Orders the training at the provider."""
+    if not claim(job, into=Job.State.CREATING):
+        return
+    if job.cancel_requested:
+        end(job, state=Job.State.CANCELLED, bill=NOTHING)
+        return
+    try:
+        created = remote.create_job(job)
+    except (ServerFailed, OutcomeUnknown) as error:
+        doubt(job, error, state=Job.State.CREATE_UNKNOWN)
+    except TryAgainLater as error:
+        wait(job, error, state=Job.State.UPLOADED)
+    except (Refused, OutOfMoney) as error:
+        refuse(job, error)
+    else:
+        _adopt(job, created)
+
+
+def doubt_create(job: Job) -> None:
+    """A worker died, or was too slow, while it created the remote job."""
+    if claim(job):
+        doubt(job, _("创建任务时工作进程中断了，结果不明。"), state=Job.State.CREATE_UNKNOWN)
+
+
+def look_for_job(job: Job) -> None:
+    """Adopts the one remote job that carries our key; else stays in doubt."""
+    if not claim(job):
+        return
+    try:
+        found = remote.find_jobs(job)
+    except LLMError as error:
+        hold(job, error)
+        return
+    if len(found) == 1:
+        _adopt(job, found[0])
+    elif found:
+        ids = "、".join(one.id for one in found)
+        hold(job, _("对方有几个任务带着本任务的标识（%(ids)s），请在对方那里处理。") % {"ids": ids})
+    else:
+        hold(job, job.error)
+
+
+def _adopt(job: Job, created: RemoteJob) -> None:
+    hand_back(
+        job,
+        state=Job.State.CREATED,
+        remote_id=created.id,
+        remote_status=created.status,
+        error="",
+        unknown_since=None,
+        tries=0,
+    )

@@ -1,0 +1,189 @@
+"""Orders a training: what it will cost, what to know before, and the order, once (floor 5)."""
+
+from dataclasses import asdict
+from datetime import timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from finetuning.errors import BadJob
+from finetuning.models import Dataset, Job
+from finetuning.training.hyperparameters import (
+    Hyperparameters,
+    check_hyperparameters,
+    fingerprint,
+    priced_epochs,
+)
+from stories.generation.attempts import known_amount, reserve_day
+from stories.language_models import check_endpoint
+from stories.models import LanguageModel
+from stories.values.money import cost
+
+ADVISED_ROWS = 50
+SOON = timedelta(days=60)
+LONGEST_SUFFIX = 64
+PLAN_TRIES = 5
+SAFETY = Decimal("1.6")
+"""The estimate counts 0.93 tokens a Chinese character; 1.5 is what stories.generation.attempts takes as safe."""
+
+
+def estimate_price(dataset: Dataset, model: LanguageModel, epochs: int | None) -> int | None:
+    """Micro-USD: tokens × epochs × training price; None if the price is unknown."""
+    if model.training_price is None:
+        return None
+    rounds = priced_epochs(dataset, model, epochs) or 0
+    return cost(tokens=dataset.tokens * rounds, price=model.training_price)
+
+
+def reservation(price: int | None) -> int | None:
+    """The most that a training of that estimated price may cost: what is kept free under the daily limit."""
+    return None if price is None else int((price * SAFETY).to_integral_value(rounding=ROUND_CEILING))
+
+
+def list_warnings(dataset: Dataset, model: LanguageModel, asked: Hyperparameters) -> list[str]:
+    """What a trainer should know before ordering."""
+    warnings = []
+    if dataset.training_rows < ADVISED_ROWS:
+        words = {"rows": dataset.training_rows, "advised": ADVISED_ROWS}
+        warnings.append(_("只有 %(rows)s 行训练数据；一般要 %(advised)s 到 100 行才看得出效果。") % words)
+    if not dataset.validation_rows:
+        warnings.append(_("这个数据集没有验证数据，看不出模型是否只是背下了故事。"))
+    if model.parent_id and asked.learning_rate_multiplier is None:
+        warnings.append(_("继续训练时，服务并不知道模型学过什么：宜用更小的学习率倍数或更少的轮数。"))
+    if model.shutdown_date and model.shutdown_date - timezone.localdate() < SOON:
+        retiring = {"name": model.name, "date": model.shutdown_date}
+        warnings.append(_("模型「%(name)s」和由它训练出的模型将于 %(date)s 停用。") % retiring)
+    if model.training_price is None:
+        warnings.append(_("模型「%(name)s」的训练价未知，无法估计费用。") % {"name": model.name})
+    return warnings
+
+
+def find_unfinished(dataset: Dataset, model: LanguageModel, asked: Hyperparameters) -> Job | None:
+    """The unfinished job of the same dataset version, model and hyperparameters."""
+    alike = Job.objects.unfinished().filter(fingerprint=fingerprint(dataset, model, asked))
+    return alike.first()
+
+
+def order_job(
+    dataset: Dataset,
+    *,
+    model: LanguageModel,
+    suffix: str = "ultraman",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate_multiplier: float | None = None,
+    by: AbstractBaseUser | None = None,
+) -> Job:
+    """Plans and starts, together: money that is refused leaves no job behind. Raises as both do."""
+    with transaction.atomic():
+        job = plan_job(
+            dataset,
+            model=model,
+            suffix=suffix,
+            epochs=epochs,
+            batch_size=batch_size,
+            learning_rate_multiplier=learning_rate_multiplier,
+            by=by,
+        )
+        start_job(job)
+    return job
+
+
+def plan_job(
+    dataset: Dataset,
+    *,
+    model: LanguageModel,
+    suffix: str = "ultraman",
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate_multiplier: float | None = None,
+    by: AbstractBaseUser | None = None,
+) -> Job:
+    """A draft, or the unfinished job alike. Raises `BadJob`, `UnknownModel` if the model can't be reached."""
+    asked = Hyperparameters(epochs, batch_size, learning_rate_multiplier)
+    check_order(model, asked, suffix=suffix)
+    for _try in range(PLAN_TRIES):
+        if unfinished := find_unfinished(dataset, model, asked):
+            return unfinished
+        try:
+            with transaction.atomic():
+                return _create(dataset, model=model, asked=asked, suffix=suffix, by=by)
+        except IntegrityError:
+            continue  # someone pressed at the same moment: theirs is found, unless it has ended already
+    raise BadJob(_("同样的任务刚刚结束，请再试一次。"))
+
+
+def check_order(model: LanguageModel, asked: Hyperparameters, *, suffix: str) -> None:
+    """Raises `BadJob` or `UnknownModel` if this can't be ordered."""
+    check_endpoint(model)
+    check_hyperparameters(asked)
+    is_plain = suffix.isascii() and suffix.replace("-", "").replace("_", "").isalnum()
+    if not is_plain or len(suffix) > LONGEST_SUFFIX:
+        raise BadJob(
+            _("后缀只能用英文字母、数字、横线和下划线，1 到 %(most)s 个。") % {"most": LONGEST_SUFFIX}
+        )
+    if model.shutdown_date and model.shutdown_date <= timezone.localdate():
+        raise BadJob(_("模型「%(name)s」已停用，不能再训练。") % {"name": model.name})
+
+
+def start_job(job: Job) -> bool:
+    """Reserves the most it can cost and makes the job due, once; False if it was started before.
+
+    Raises `OverBudget` at the daily limit, `UnknownModel` for an unknown price while there is one.
+    """
+    most = reservation(estimate_price(job.dataset, job.language_model, job.epochs))
+    amount = known_amount(most, job.language_model)
+    now, day = timezone.now(), timezone.localdate()
+    started: dict[str, Any] = {"next_poll_at": now, "reserved": most, "day": day}
+    with transaction.atomic():
+        fresh = Job.objects.filter(pk=job.pk, state=Job.State.DRAFT, next_poll_at__isnull=True)
+        if not fresh.update(**started):
+            return False
+        reserve_day(amount, day)
+    for name, value in started.items():
+        setattr(job, name, value)
+    return True
+
+
+def find_job(reference: str) -> Job:
+    """By our number or the provider's id. Raises `BadJob`."""
+    by_remote = Job.objects.filter(remote_id=reference) if reference else Job.objects.none()
+    digits = reference.removeprefix("#")
+    if digits.isascii() and digits.isdigit() and len(digits) < 18:
+        by_remote |= Job.objects.filter(pk=int(digits))
+    if job := by_remote.first():
+        return job
+    raise BadJob(_("没有编号为 %(job)s 的微调任务。") % {"job": reference})
+
+
+def other_endpoints(job: Job) -> str:
+    """What a trainer may turn to when this endpoint shuts them out."""
+    others = [alias for alias in settings.LLM_ENDPOINTS if alias != job.language_model.endpoint]
+    if others:
+        return _("可以改用别的接入点：%(names)s。") % {"names": "、".join(others)}
+    return _(
+        "可以用 LLM_ENDPOINT_<名称> 另设一个支持微调的接入点（例如 Nebius Token Factory 或自带的模型服务）。"
+    )
+
+
+def _create(
+    dataset: Dataset,
+    *,
+    model: LanguageModel,
+    asked: Hyperparameters,
+    suffix: str,
+    by: AbstractBaseUser | None,
+) -> Job:
+    return Job.objects.create(
+        dataset=dataset,
+        language_model=model,
+        suffix=suffix,
+        **asdict(asked),
+        fingerprint=fingerprint(dataset, model, asked),
+        created_by_id=by.pk if by else None,
+    )

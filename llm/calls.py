@@ -1,0 +1,140 @@
+"""Asks a model and reads its whole answer; asks an endpoint for a model, and for its moderation.
+
+Source: https://platform.openai.com/docs/api-reference (chat, completions, models, moderations).
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+from weakref import WeakSet
+
+import httpx2
+import openai
+
+from llm.answers import Answer, read_json, read_whole
+from llm.clients import CONNECT_TIMEOUT, READ_TIMEOUT, client
+from llm.errors import UNREADABLE, OutcomeUnknown, Refused
+from llm.rate_headers import read_rates
+from llm.translation import SILENT, provider_errors
+
+MODERATION_TIMEOUT = 5.0
+MAX_BYTES = 16 * 1024 * 1024  # of a whole answer
+
+
+@dataclass(frozen=True)
+class Ask:
+    """One question to a model: chat `messages`, or a legacy `prompt`. `stop` is "" for none.
+
+    `longest`: characters after which an answer is cut, whatever `max_tokens` the provider keeps to.
+    """
+
+    model: str
+    messages: tuple[dict[str, str], ...]
+    prompt: str
+    stop: str
+    temperature: float
+    max_tokens: int
+    longest: int = 20_000
+
+    def parameters(self) -> dict[str, Any]:
+        """The keyword arguments of `client.chat.completions.create` or `client.completions.create`."""
+        common = {
+            "model": self.model,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "top_p": 1,
+        }
+        if self.stop:
+            common["stop"] = [self.stop]
+        return common | ({"messages": list(self.messages)} if self.messages else {"prompt": self.prompt})
+
+
+def check_model(alias: str, name: str) -> None:
+    """Asks the endpoint for the model before anything is ordered from it. Raises ours: down, wrong key, unknown.
+
+    An endpoint without a model page (404 that names no model) is believed.
+    """
+    try:
+        with provider_errors():
+            client(alias).models.retrieve(name)
+    except Refused as error:
+        cause = error.__cause__
+        if (
+            error.status == 404
+            and isinstance(cause, openai.APIStatusError)
+            and cause.code != "model_not_found"
+        ):
+            return
+        if error.status == 404:
+            raise Refused(f"接入点「{alias}」不认识模型「{name}」。", status=404) from error
+        raise
+
+
+_without_moderation: WeakSet[openai.OpenAI] = WeakSet()
+
+
+def moderate(alias: str, text: str) -> list[str]:
+    """The categories the endpoint's moderation page flags in `text`, [] for none. Raises ours if the call fails.
+
+    An endpoint without such a page (404, 405) flags nothing, and is not asked again by this process.
+    """
+    api = client(alias)
+    if api in _without_moderation:
+        return []
+    try:
+        with provider_errors():
+            timeout = httpx2.Timeout(MODERATION_TIMEOUT, connect=2.0)
+            reply = api.with_options(timeout=timeout).moderations.create(input=text)
+    except Refused as error:
+        if error.status not in {404, 405}:
+            raise
+        _without_moderation.add(api)
+        return []
+    return [name for result in _results(reply) for name in result]
+
+
+def _results(reply: Any) -> Iterator[list[str]]:
+    """For each flagged input its categories, "flagged" where the endpoint names none."""
+    try:
+        for result in reply.results:
+            if result.flagged:
+                named = result.categories.model_dump(by_alias=True) if result.categories else {}
+                yield sorted(name for name, found in named.items() if found) or ["flagged"]
+    except (AttributeError, TypeError) as error:
+        raise OutcomeUnknown(UNREADABLE) from error
+
+
+def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
+    """One whole answer, not streamed, cut at `ask.longest`. Raises ours; `seconds` of silence: `READ_TIMEOUT`."""
+    api: Any = client(alias)
+    timeout = httpx2.Timeout(READ_TIMEOUT if seconds is None else seconds, connect=CONNECT_TIMEOUT)
+    kind = api.chat.completions if ask.messages else api.completions
+    with (
+        provider_errors(),
+        kind.with_streaming_response.create(**ask.parameters(), timeout=timeout) as response,
+    ):
+        answer = read_whole(read_json(_read_body(response)))
+        return replace(cut(answer, room=ask.longest), rates=read_rates(response.headers))
+
+
+def _read_body(response: Any) -> bytes:
+    """The bytes of an answer. Raises `OutcomeUnknown` for one that does not end."""
+    deadline = time.monotonic() + READ_TIMEOUT
+    body = bytearray()
+    for piece in response.iter_bytes():
+        body += piece
+        if len(body) > MAX_BYTES:
+            raise OutcomeUnknown("模型服务的回答大得没有止境，已不再读下去，结果不明。")
+        if time.monotonic() > deadline:
+            raise OutcomeUnknown(SILENT)
+    return bytes(body)
+
+
+def cut(answer: Answer, *, room: int) -> Answer:
+    """The answer as far as there is `room` for its text; what is longer ends as the provider's own limit ends it."""
+    return (
+        answer
+        if len(answer.text) <= room
+        else replace(answer, text=answer.text[:room], finish_reason="length")
+    )

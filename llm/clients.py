@@ -1,0 +1,58 @@
+"""Builds the `openai` clients, in one place. There is no class around the SDK: callers use a client as it is.
+
+Errors are translated by `translation.provider_errors`.
+"""
+
+from functools import cache
+from weakref import finalize
+
+import httpx2
+import openai
+from django.conf import settings
+from openai import AsyncOpenAI as AsyncOpenAI  # callers name the type by this module
+
+from llm.endpoints import Endpoint
+from llm.errors import Refused
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 120.0  # seconds of silence, and seconds that a whole answer may take to arrive
+BLOCKING_CONNECTIONS = 1000
+KEEP_ALIVE = 1.0
+"""Seconds that an idle connection is kept. Servers close theirs after two (gunicorn), five (uvicorn, Node) or sixty
+(load balancers): a request that crosses such a close is lost without anyone knowing whether it was billed.
+"""
+
+
+def endpoint(alias: str) -> Endpoint:
+    """The endpoint of that alias. Raises `Refused` if this deployment no longer has it."""
+    try:
+        return settings.LLM_ENDPOINTS[alias]
+    except KeyError:
+        raise Refused(f"接入点「{alias}」不在本站的设置里（LLM_ENDPOINT_{alias.upper()}）。") from None
+
+
+@cache
+def client(alias: str) -> openai.OpenAI:
+    """The blocking client of an endpoint, one per process; the SDK's own retries are off."""
+    place = endpoint(alias)
+    timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
+    http = openai.DefaultHttpxClient(timeout=timeout, limits=_limits(BLOCKING_CONNECTIONS))
+    api = openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
+    finalize(
+        api, http.close
+    )  # the SDK closes only a transport of its own making; who copies `api` must hold it
+    return api
+
+
+def async_client(alias: str, *, limit: int) -> AsyncOpenAI:
+    """A client for the running event loop; made and closed inside it. `limit` connections at once."""
+    place = endpoint(alias)
+    timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
+    http = openai.DefaultAioHttpClient(timeout=timeout, limits=_limits(limit))
+    return AsyncOpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
+
+
+def _limits(connections: int) -> httpx2.Limits:
+    return httpx2.Limits(
+        max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=KEEP_ALIVE
+    )

@@ -1,0 +1,230 @@
+"""Money: reserved by conditional updates before a call, settled after it (floor 3).
+
+spent + reserved never passes a run's budget nor `DAILY_SPEND_LIMIT_USD`, under any concurrency and whatever a
+provider claims: each reservation is one UPDATE whose WHERE holds the limit, and no call is settled above its
+reservation. Only a person may say that a bill was higher (corrections.py). Amounts are whole micro-USD.
+"""
+
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import BigIntegerField, F, Q
+from django.db.models.functions import Greatest
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from llm.calls import Ask
+from stories.errors import OverBudget, UnknownModel
+from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
+from stories.values.money import cost, show, to_micros
+
+MOST_TOKENS = 10**9
+"""Of one call; a count above it is a provider's mistake, and no column would hold it."""
+MOST_SAID = 10**15
+
+
+def reservation(model: LanguageModel, ask: Ask) -> int | None:
+    """The most this call can cost; None if the model's price is unknown."""
+    if model.input_price is None or model.output_price is None:
+        return None
+    asked = ask.prompt + "".join(message["content"] for message in ask.messages)
+    prompt = cost(tokens=most_tokens(asked), price=model.input_price)
+    return prompt + cost(tokens=ask.max_tokens, price=model.output_price)
+
+
+def most_tokens(text: str) -> int:
+    """An upper bound for the tokens of Chinese text with its frame: 0.93 each were measured, 1.5 is safe."""
+    return len(text) * 3 // 2 + 32
+
+
+def bill(model: LanguageModel, *, prompt_tokens: int, completion_tokens: int) -> int | None:
+    """What the provider asks for these tokens; None if the model's price is unknown."""
+    if model.input_price is None or model.output_price is None:
+        return None
+    return cost(tokens=prompt_tokens, price=model.input_price) + cost(
+        tokens=completion_tokens, price=model.output_price
+    )
+
+
+def half(amount: int | None) -> int | None:
+    """What the same costs in a batch, rounded up; None stays unknown."""
+    return None if amount is None else -(-amount // 2)
+
+
+def open_attempt(story: Story, ask: Ask, *, batch: BatchOrder | None = None) -> Attempt:
+    """Reserves the money and writes the row of a call to come. Raises `OverBudget`, `UnknownModel`."""
+    model = story.language_model
+    assert model is not None, "a story is claimed with its model"
+    most = reservation(model, ask)
+    amount = known_amount(most if batch is None else half(most), model)
+    with transaction.atomic():
+        if story.run_id:
+            _reserve_run(story.run_id, amount)
+        return _open(model, amount, story=story, fence=story.fence, batch=batch)
+
+
+def open_promotion(model: LanguageModel, ask: Ask) -> Attempt:
+    """As `open_attempt`, for the call that a model is tried with; an IntegrityError while another one is open."""
+    amount = known_amount(reservation(model, ask), model)
+    with transaction.atomic():
+        return _open(model, amount, purpose=Attempt.Purpose.PROMOTION, fence=0)
+
+
+def _open(model: LanguageModel, amount: int, **columns: Any) -> Attempt:
+    day = timezone.localdate()
+    reserve_day(amount, day)
+    return Attempt.objects.create(language_model=model, day=day, reserved=amount, **columns)
+
+
+def known_amount(amount: int | None, model: LanguageModel) -> int:
+    """The amount; 0 for an unknown price. Raises `UnknownModel` for that while a daily limit is set."""
+    if amount is None and settings.DAILY_SPEND_LIMIT_USD is not None:
+        words = {"name": model.name}
+        raise UnknownModel(_("设了每日花费上限，而模型「%(name)s」的价格未知：请先填写价格。") % words)
+    return amount or 0
+
+
+def reserve_day(amount: int, day: date) -> None:
+    """Adds to what is reserved for `day`. Raises `OverBudget` at the daily limit."""
+    counter = SpendDay.objects.filter(day=day)
+    limit: Decimal | None = settings.DAILY_SPEND_LIMIT_USD
+    if limit is not None:
+        counter = counter.filter(spent__lte=to_micros(limit) - amount - F("reserved"))
+    if not counter.update(reserved=F("reserved") + amount):
+        # The day's first reservation, or one too many: with its row in place the limit alone decides.
+        SpendDay.objects.get_or_create(day=day)
+        if counter.update(reserved=F("reserved") + amount):
+            return
+        words = {"limit": show(to_micros(limit)) if limit is not None else ""}
+        raise OverBudget(_("今天的花费会超过每日上限 %(limit)s。") % words)
+
+
+def settle_day(day: date, *, reserved: int, spent: int) -> None:
+    """Takes a reservation of that day back and adds what was really spent; neither falls below nothing."""
+    SpendDay.objects.filter(day=day).update(
+        reserved=_less("reserved", reserved), spent=_less("spent", -spent)
+    )
+
+
+def charge(attempt: Attempt, difference: int) -> None:
+    """Moves what the day and the run of a settled call have spent, by what its price was changed by."""
+    charge_day(attempt.day, difference)
+    if attempt.story is not None and attempt.story.run_id:
+        Run.objects.filter(pk=attempt.story.run_id).update(spent=_less("spent", -difference))
+
+
+def charge_day(day: date, difference: int) -> None:
+    """Moves what was spent on that day, also above the limit: then nothing more is reserved on it."""
+    SpendDay.objects.get_or_create(day=day)
+    settle_day(day, reserved=0, spent=difference)
+
+
+def _less(column: str, amount: int) -> Greatest:
+    return Greatest(F(column) - amount, 0, output_field=BigIntegerField())
+
+
+def _reserve_run(run_id: int, amount: int) -> None:
+    within = Q(budget__isnull=True) | Q(budget__gte=F("spent") + F("reserved") + amount)
+    if not Run.objects.filter(within, pk=run_id).update(reserved=F("reserved") + amount):
+        raise OverBudget(_("批次的预算已用完。"))
+
+
+def settle(
+    attempt: Attempt,
+    *,
+    state: str,
+    finish_reason: str = "",
+    prompt_tokens: Any = None,
+    completion_tokens: Any = None,
+    odd_usage: str = "",
+    error: str = "",
+) -> bool:
+    """Closes the row of a call, once; False if it was closed before. A complete one ends a row of failures.
+
+    A refused call costs nothing; a call with usage costs its bill, its reservation at most; a cut or unknown
+    one its reservation. What a provider claims beyond that is kept in `doubt`, for a person to look at, and so is
+    `odd_usage`, what it said where its counts belong.
+    """
+    counts = {"prompt_tokens": _count(prompt_tokens), "completion_tokens": _count(completion_tokens)}
+    price: int | None = 0
+    doubt = ""
+    if state != Attempt.State.REFUSED:
+        price, doubt = _price(attempt, claimed=(prompt_tokens, completion_tokens), **counts)
+    if odd_usage and not doubt:
+        words = {"usage": odd_usage, "reserved": show(attempt.reserved)}
+        doubt = _("对方报的用量不可能（%(usage)s），按预留 %(reserved)s 结算。") % words
+    with transaction.atomic(savepoint=False):
+        closed = Attempt.objects.filter(pk=attempt.pk, state__in=Attempt.OPEN).update(
+            state=state,
+            price=price,
+            finish_reason=finish_reason[:40],
+            error=error,
+            doubt=doubt,
+            ended_at=timezone.now(),
+            **counts,
+        )
+        if not closed:
+            return False
+        settle_day(attempt.day, reserved=attempt.reserved, spent=price or 0)
+        if attempt.story is not None and attempt.story.run_id:
+            whole = {"failures_in_row": 0} if state == Attempt.State.COMPLETE else {}
+            Run.objects.filter(pk=attempt.story.run_id).update(
+                reserved=_less("reserved", attempt.reserved), spent=_less("spent", -(price or 0)), **whole
+            )
+    return True
+
+
+def reopen(attempt: Attempt) -> bool:
+    """unknown → submitting, its price a reservation again: the answer came after all. False if someone settled it.
+
+    What is spent and reserved together stays the same, so no limit is passed.
+    """
+    unknown = Attempt.objects.filter(pk=attempt.pk, state=Attempt.State.UNKNOWN, price=attempt.price)
+    spent = attempt.price or 0
+    with transaction.atomic(savepoint=False):
+        if not unknown.update(state=Attempt.State.SUBMITTING, price=None, ended_at=None):
+            return False
+        settle_day(attempt.day, reserved=-attempt.reserved, spent=-spent)
+        if attempt.own_story.run_id:
+            Run.objects.filter(pk=attempt.own_story.run_id).update(
+                reserved=F("reserved") + attempt.reserved, spent=F("spent") - spent
+            )
+    return True
+
+
+def _price(
+    attempt: Attempt, *, prompt_tokens: int | None, completion_tokens: int | None, claimed: tuple[Any, Any]
+) -> tuple[int | None, str]:
+    """What the call costs, and why that is not what the provider says ("" if it is)."""
+    model = attempt.language_model
+    is_priced = bill(model, prompt_tokens=0, completion_tokens=0) is not None
+    words = {"prompt": said(claimed[0]), "completion": said(claimed[1]), "reserved": show(attempt.reserved)}
+    if prompt_tokens is None or completion_tokens is None:
+        is_odd = (prompt_tokens, completion_tokens) != claimed
+        sentence = _(
+            "对方报的词元数不可能（输入 %(prompt)s，输出 %(completion)s），按预留 %(reserved)s 结算。"
+        )
+        return attempt.reserved if is_priced else None, sentence % words if is_odd else ""
+    price = bill(model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+    price = price if attempt.batch_id is None else half(price)
+    if price is None or price <= attempt.reserved:
+        return price, ""
+    sentence = _(
+        "对方报了输入 %(prompt)s、输出 %(completion)s 词元，合 %(price)s，超过最多的花费，按预留 %(reserved)s 结算。"
+    )
+    return attempt.reserved, sentence % (words | {"price": show(price)})
+
+
+def _count(claimed: Any) -> int | None:
+    """A provider's count of tokens, None if it is none or can't be one."""
+    return claimed if type(claimed) is int and 0 <= claimed <= MOST_TOKENS else None
+
+
+def said(claimed: Any) -> str:
+    """What a provider claimed, short enough to be kept and read."""
+    if type(claimed) is int and abs(claimed) > MOST_SAID:
+        return f"{'-' if claimed < 0 else ''}2^{abs(claimed).bit_length() - 1}"
+    return "—" if claimed is None else str(claimed).replace("\0", "")[:40]

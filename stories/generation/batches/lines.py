@@ -1,0 +1,101 @@
+"""The lines of a result file, read with care: an odd value is about the story of its own line (floor 3, pure).
+
+A line whose JSON cannot be read is known by its custom_id where that can be made out.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.utils.translation import gettext as _
+
+from llm.answers import Answer, LineSplitter, read_json, read_whole
+from llm.translation import OUT_OF_MONEY
+from llm.errors import (
+    UNREADABLE,
+    LLMError,
+    OutcomeUnknown,
+    OutOfMoney,
+    Refused,
+    ServerFailed,
+    TryAgainLater,
+)
+from llm.redaction import redact
+
+OK, NO_BALANCE, TOO_MANY, SERVER = 200, 402, 429, 500
+NOT_RUN = ("batch_expired", "batch_cancelled")
+"""Codes of requests that the provider never came to, nor billed."""
+NAME = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,100})"')
+
+
+@dataclass(frozen=True)
+class Line:
+    """`custom_id` is "" where none can be read; `content` is None for what is no JSON object."""
+
+    custom_id: str
+    content: dict[str, Any] | None
+
+
+def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The lines that hold anything; one without measure is cut, and then cannot be read."""
+    lines = LineSplitter()
+    for piece in pieces:
+        yield from filter(bytes.strip, lines.feed(piece))
+    yield from filter(bytes.strip, lines.finish())
+
+
+def read_line(raw: bytes) -> Line:
+    """Never raises."""
+    try:
+        content = read_json(raw)
+    except OutcomeUnknown:
+        content = None
+    if isinstance(content, dict):
+        name = content.get("custom_id")
+        return Line(name if isinstance(name, str) else "", content)
+    found = NAME.search(raw)
+    return Line(found[1].decode(errors="replace") if found else "", None)
+
+
+def read_answer(line: Line) -> Answer:
+    """The answer in a line. Raises what the same answer would have raised in a call of its own."""
+    content = line.content or {}
+    response = _mapping(content.get("response"))
+    status, body = _read_status(response.get("status_code")), _mapping(response.get("body"))
+    if status == OK or (status is None and body.get("choices")):
+        return read_whole(body)
+    error = body.get("error") or content.get("error")
+    if status is None and not error:
+        raise OutcomeUnknown(UNREADABLE)
+    raise _read_error(status, error)
+
+
+def _read_error(status: int | None, error: Any) -> LLMError:
+    said = {"status": "—" if status is None else status, "message": _words_of(error)}
+    words = _("模型服务在批量结果里拒绝了（%(status)s：%(message)s）。") % said
+    code = f"{_mapping(error).get('code')} {_mapping(error).get('type')}"
+    if status == NO_BALANCE or any(reason in code for reason in OUT_OF_MONEY):
+        return OutOfMoney(words, status=status)
+    if status == TOO_MANY or any(reason in code for reason in NOT_RUN):
+        return TryAgainLater(words, status=TOO_MANY)
+    if status is not None and status >= SERVER:
+        return ServerFailed(words, status=status)
+    return Refused(words, status=status)
+
+
+def _read_status(value: Any) -> int | None:
+    """An HTTP status, also as a string or a whole float; None for anything else."""
+    try:
+        status = int(value) if isinstance(value, int | float | str) else 0
+    except (ValueError, OverflowError):
+        return None
+    return status if 100 <= status <= 599 else None
+
+
+def _words_of(error: Any) -> str:
+    return redact(_mapping(error).get("message") or error or "")
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

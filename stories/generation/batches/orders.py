@@ -1,0 +1,87 @@
+"""Which stories go into an order (floor 3): claimed, with their money reserved, as in every other call."""
+
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Q, QuerySet
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from llm.calls import Ask
+from stories.errors import OverBudget, UnknownModel
+from stories.generation import states
+from stories.generation.attempts import open_attempt
+from stories.generation.prompts import ask_for
+from stories.models import Attempt, BatchOrder, Run, Story
+
+MOST_STORIES = 5_000
+LEASE = timedelta(hours=30)
+"""Longer than the day that a provider may take; an order that ends gives its stories back at once."""
+
+
+def due_orders() -> Sequence[BatchOrder]:
+    """The orders whose next step is due; a run with stories to order gets one, if it need not wait."""
+    now = timezone.now()
+    due = Q(next_try_at__isnull=True) | Q(next_try_at__lte=now)
+    running = Story.objects.filter(run__is_batch=True, run__state=Run.State.RUNNING)
+    waiting = running.filter(due, state=Story.State.QUEUED)
+    free = Q(next_order_at__isnull=True) | Q(next_order_at__lte=now)
+    for run in Run.objects.filter(free, pk__in=waiting.order_by().values("run")):
+        open_order(run)
+    return list(BatchOrder.objects.due(now).only("pk"))
+
+
+def open_order(run: Run) -> BatchOrder | None:
+    """The order that gathers stories of this run; None if someone else has just opened it."""
+    try:
+        with transaction.atomic():
+            return BatchOrder.objects.create(run=run)
+    except IntegrityError:
+        return BatchOrder.objects.filter(run=run, state=BatchOrder.State.GATHERING).first()
+
+
+def gather(order: BatchOrder) -> int:
+    """Claims the run's queued stories for this order as far as the money goes; how many it holds now."""
+    held = order.attempts.count()
+    queued = order.run.stories.filter(state=Story.State.QUEUED).order_by("slot")
+    stories = queued.select_related("run", "language_model", "template")[: MOST_STORIES - held]
+    for story in stories:
+        try:
+            held += _take_in(story, order)
+        except (OverBudget, UnknownModel) as error:
+            states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": error})
+            break
+    return held
+
+
+def _take_in(story: Story, order: BatchOrder) -> bool:
+    """Claim and reservation together: a story is never held without the row of its call."""
+    with transaction.atomic():
+        if not states.claim(story, lease=LEASE):
+            return False
+        open_attempt(story, ask_of(story), batch=order)
+    return True
+
+
+def ask_of(story: Story) -> Ask:
+    """The question that stands in the file; the same each time, because a used template never changes."""
+    assert story.language_model is not None and story.run is not None
+    return ask_for(
+        story.language_model, story.combo, template=story.template, temperature=story.run.temperature
+    )
+
+
+def open_calls(order: BatchOrder) -> Iterator[Attempt]:
+    """The attempts of an order that are not settled yet, with all that an answer needs."""
+    return _with_stories(order.attempts.filter(state__in=Attempt.OPEN))
+
+
+def lost_calls(order: BatchOrder) -> Iterator[Attempt]:
+    """Those given up as of unknown outcome whose stories nobody has asked for again since."""
+    return _with_stories(order.attempts.filter(state=Attempt.State.UNKNOWN, story__fence=F("fence")))
+
+
+def _with_stories(attempts: QuerySet[Attempt]) -> Iterator[Attempt]:
+    related = ("story__run", "story__language_model", "story__template", "language_model")
+    return attempts.select_related(*related).order_by("pk").iterator(chunk_size=500)

@@ -1,0 +1,184 @@
+"""One step of an order (floor 3). What costs money, `create`, is sent at most once by itself."""
+
+from collections.abc import Callable
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from llm.errors import (
+    LLMError,
+    OutcomeUnknown,
+    OutOfMoney,
+    Refused,
+    ServerFailed,
+    TryAgainLater,
+)
+from stories.generation import states
+from stories.generation.batches import remote, results
+from stories.generation.batches.backoff import note_end
+from stories.generation.batches.decisions import is_overdue
+from stories.generation.batches.lease import claim, end, hand_back, pace
+from stories.generation.batches.orders import gather
+from stories.models import BatchOrder, Run
+
+State = BatchOrder.State
+COMPLETED, FAILED, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
+LONGEST_WAIT = 300.0
+
+
+def advance_batch(order: BatchOrder) -> bool:
+    """Takes the next step if it is due and nobody else takes it. True if a further step is due at once."""
+    step = STEPS.get(order.state)
+    if step is None:
+        return False
+    before = order.state
+    step(order)
+    return order.state != before and BatchOrder.objects.due(timezone.now()).filter(pk=order.pk).exists()
+
+
+def gather_stories(order: BatchOrder) -> None:
+    """gathering → uploading, or to the end where there is nothing to order."""
+    if not claim(order):
+        return
+    if gather(order):
+        hand_back(order, state=State.UPLOADING)
+    else:
+        end(order)
+
+
+def upload(order: BatchOrder) -> None:
+    """uploading → uploaded. Whatever went wrong, it is sent again, unless the provider has it after all."""
+    if not claim(order) or _is_called_off(order):
+        return
+    try:
+        file_id = remote.upload_requests(order)
+    except (Refused, OutOfMoney) as error:
+        _refuse(order, error)
+    except LLMError as error:
+        _wait(order, error, state=State.UPLOADING)
+    else:
+        hand_back(order, state=State.UPLOADED, input_file_id=file_id, error="", tries=0)
+
+
+def create(order: BatchOrder) -> None:
+    """uploaded → creating → created | create_unknown."""
+    if not claim(order, into=State.CREATING) or _is_called_off(order):
+        return
+    try:
+        created = remote.create_batch(order)
+    except (ServerFailed, OutcomeUnknown) as error:
+        hand_back(order, state=State.CREATE_UNKNOWN, after=2.0, error=str(error))
+    except TryAgainLater as error:
+        _wait(order, error, state=State.UPLOADED)
+    except (Refused, OutOfMoney) as error:
+        _refuse(order, error)
+    else:
+        _adopt(order, created)
+
+
+def doubt(order: BatchOrder) -> None:
+    """A worker died, or was too slow, while it created the remote batch."""
+    if claim(order):
+        hand_back(order, state=State.CREATE_UNKNOWN, error=_("下单时工作进程中断了，结果不明。"))
+
+
+def look_for_batch(order: BatchOrder) -> None:
+    """Adopts the one remote batch that carries our key; else it waits for a person, and goes on looking."""
+    if not claim(order):
+        return
+    try:
+        found = remote.find_batches(order)
+    except LLMError as error:
+        hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order), error=str(error))
+        return
+    if len(found) == 1:
+        _adopt(order, found[0])
+        return
+    why = order.error
+    if found:
+        ids = "、".join(one.id for one in found)
+        why = _("对方有几份订单带着本订单的标识（%(ids)s），请在对方那里处理。") % {"ids": ids}
+    hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order), error=why)
+
+
+def poll(order: BatchOrder) -> None:
+    """created: asks how far it is; when it has ended, collects what there is. A failed look is repeated."""
+    if not claim(order):
+        return
+    try:
+        seen = remote.retrieve_batch(order)
+        if order.run.state == Run.State.CANCELLED and seen.status not in (
+            *(COMPLETED, FAILED, EXPIRED, CANCELLED, "cancelling"),
+        ):
+            seen = remote.cancel_batch(order)
+        _conclude(order, seen)
+    except LLMError as error:
+        hand_back(order, state=State.CREATED, after=_patience(order, error), error=str(error))
+
+
+def _conclude(order: BatchOrder, seen: remote.RemoteBatch) -> None:
+    if seen.status not in (COMPLETED, FAILED, EXPIRED, CANCELLED):
+        late = _("对方过了一天多还没有结束这份订单：可以继续等，也可以放弃它。") if is_overdue(order) else ""
+        hand_back(order, state=State.CREATED, after=pace(order), error=late, remote_status=seen.status)
+        return
+    strange = results.collect(order, seen.files)
+    if seen.status == COMPLETED:
+        # It says it answered all of them: what is missing may have been billed.
+        results.lose(order, _("对方说批量完成了，结果文件里却没有这一篇。"))
+    elif strange:
+        results.lose(order, _("结果文件里有认不出的行，这一篇也许已经写好并计费了。"))
+    if seen.status == FAILED:
+        why = _("对方没有接受批量文件：%(words)s") % {"words": seen.error}
+        states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
+        order.error = why
+    results.give_back(order)
+    _close(order, seen)
+
+
+@transaction.atomic
+def _close(order: BatchOrder, seen: remote.RemoteBatch) -> None:
+    if end(order, error=order.error if seen.status == FAILED else "", remote_status=seen.status):
+        note_end(order)
+
+
+def _adopt(order: BatchOrder, created: remote.RemoteBatch) -> None:
+    hand_back(
+        order, state=State.CREATED, remote_id=created.id, remote_status=created.status, error="", tries=0
+    )
+
+
+def _is_called_off(order: BatchOrder) -> bool:
+    """Ends an order whose run was cancelled before anything was ordered."""
+    if order.run.state != Run.State.CANCELLED:
+        return False
+    results.give_back(order)
+    return end(order)
+
+
+def _refuse(order: BatchOrder, error: LLMError) -> None:
+    """Nothing was ordered: the stories wait in their run, which pauses and says why."""
+    states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": error})
+    order.error = str(error)
+    results.give_back(order)
+    end(order, error=str(error))
+
+
+def _wait(order: BatchOrder, error: LLMError, *, state: str) -> None:
+    after = _patience(order, error)
+    hand_back(order, state=state, after=after, error=str(error), tries=min(order.tries + 1, 8))
+
+
+def _patience(order: BatchOrder, error: LLMError) -> float:
+    asked = error.retry_after
+    return min(LONGEST_WAIT, 2.0**order.tries + 1 if asked is None else asked)
+
+
+STEPS: dict[str, Callable[[BatchOrder], None]] = {
+    State.GATHERING: gather_stories,
+    State.UPLOADING: upload,
+    State.UPLOADED: create,
+    State.CREATING: doubt,
+    State.CREATE_UNKNOWN: look_for_batch,
+    State.CREATED: poll,
+}

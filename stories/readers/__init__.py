@@ -1,0 +1,1 @@
+"""Readers: who they are, what they may order and how often, and what they say of a story."""

@@ -1,0 +1,179 @@
+"""Finds the flaws of one text by itself: pure, no database (floor 3).
+
+Each rule takes a `Look` and gives the evidence of one kind of flag, or None. A rule says nothing unless it can
+show why; thresholds are settings.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.conf import settings
+
+from stories.models import EndReason, Flag
+from stories.review.quality.ingredients import names_ingredient
+from stories.review.quality.passages import Passage, normalise, paragraphs, sentences
+from stories.values.combos import AXES, Combo
+
+Evidence = dict[str, Any]
+HEROES = ("奥特曼", "奥特战士", "ultraman")
+MONSTERS = ("怪兽", "怪物", "巨兽", "异兽", "凶兽", "魔兽", "monster")
+ENDS = "。！？!?…”’」』）)》~～—.♪"
+HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
+FOREIGN = re.compile(r"[A-Za-z\u3040-\u30ff\uac00-\ud7af\u0400-\u04ff][^\u3400-\u9fff\r\n]*")
+LONGEST_FOREIGN = 40
+LOOP = re.compile(r"([^\r\n]{2,30}?)\1{3,}")
+SHARED_WITH_PROMPT = 14
+LEFTOVERS = re.compile(
+    r"""^[ ]{0,3}(?:\#{1,6}\s|[-*+]\s|>\s|\d{1,2}[.)、]\s?|```).*$   # headings, lists, quotes, fences
+    |\*\*[^*\n]+\*\*|__[^_\n]+__|`[^`\n]+`                          # bold, code
+    |^[ \t　]*[（(【\[]?(?:全文)?(?:完|故事完|剧终|the\ end)[】\])）]?[ \t　]*$  # 完
+    |^[ \t　]*(?:标题|题目|正文|朝代|超能力|战斗|战斗类型|字数|提示词?)\s*[:：].*$
+    |^[ \t　]*《[^》\n]{1,30}》[ \t　]*$
+    |[（(【]\s*(?:全文|共|约|字数)[^）)】\n]{0,12}字[^）)】\n]{0,4}[）)】]
+    |^[ \t　]*(?:(?:好的?|当然(?:可以)?|没问题)[，,！!。]\s?(?:以下|下面|这[是里篇]|我[来为]|[为给][你您])
+        |(?:以下|下面)是|这是一篇|希望[你您]喜欢|作为一[个名位]?(?:ai|人工智能|语言模型)).*$
+    |\{(?:dynasty|super_power|story_type)\}|<\|?/?\w+\|?>|\[/?INST\]|^[ \t　]*(?:assistant|user|system)\s*:
+    |\s->\s?$""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a rule may look at. `prompt`: what the model was asked in words; `end_reason` of a text cut short."""
+
+    text: str
+    combo: Combo
+    prompt: str = ""
+    end_reason: str = EndReason.STOP
+    plain: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "plain", normalise(self.text))
+
+
+def find_flaws(look: Look) -> dict[str, Evidence]:
+    """Evidence by kind of flag; near-duplicates are not among them, they need the other stories."""
+    found = {kind: rule(look) for kind, rule in RULES.items()}
+    return {kind.value: evidence for kind, evidence in found.items() if evidence}
+
+
+def wrong_length(look: Look) -> Evidence | None:
+    least, most = settings.QUALITY_SHORTEST, settings.QUALITY_LONGEST
+    length = sum(not char.isspace() for char in look.text)
+    return None if least <= length <= most else {"number": length, "range": [least, most]}
+
+
+def missing_ingredients(look: Look) -> Evidence | None:
+    missing = [
+        getattr(look.combo, axis)
+        for axis in AXES
+        if not names_ingredient(look.text, look.plain, getattr(look.combo, axis), axis=axis)
+    ]
+    return {"missing": missing} if missing else None
+
+
+def missing_cast(look: Look) -> Evidence | None:
+    casts = (HEROES, MONSTERS)
+    missing = [names[0] for names in casts if not any(name in look.plain for name in names)]
+    return {"missing": missing} if missing else None
+
+
+def repeated_passages(look: Look) -> Evidence | None:
+    """Paragraphs or long sentences that stand there twice, or words that go round in a loop."""
+    again = list(_repeats(paragraphs(look.text)))
+    covered = [(passage.start, passage.end) for passage in again]
+    for passage in _repeats(sentences(look.text)):
+        if not any(start <= passage.start and passage.end <= end for start, end in covered):
+            again.append(passage)
+    again += [
+        Passage(loop.start(), loop.end(), loop[0])
+        for loop in LOOP.finditer(look.text)
+        if len(normalise(loop[0])) >= settings.QUALITY_REPEATED_LENGTH
+    ]
+    return _shown(again)
+
+
+def _repeats(passages: Iterable[Passage]) -> Iterator[Passage]:
+    """Every later passage that an earlier one equals, but for punctuation; short ones may be a refrain."""
+    seen: set[str] = set()
+    for passage in passages:
+        plain = normalise(passage.text)
+        if len(plain) < settings.QUALITY_REPEATED_LENGTH:
+            continue
+        if plain in seen:
+            yield passage
+        seen.add(plain)
+
+
+def unfinished_ending(look: Look) -> Evidence | None:
+    text = look.text.rstrip()
+    if not text or text[-1] in ENDS:
+        return None
+    last = list(sentences(text))[-1:]
+    return _shown(last) or {"passages": []}
+
+
+def not_chinese(look: Look) -> Evidence | None:
+    """Too small a share of Chinese among the letters, or one long run of another script."""
+    letters = sum(char.isalpha() for char in look.plain)
+    share = len(HAN.findall(look.plain)) / letters if letters else 0.0
+    runs = [
+        Passage(run.start(), run.end(), run[0])
+        for run in FOREIGN.finditer(look.text)
+        if sum(char.isalpha() for char in run[0]) >= LONGEST_FOREIGN
+    ]
+    if share >= settings.QUALITY_CHINESE_SHARE and not runs:
+        return None
+    return {"number": round(100 * share), "range": [round(100 * settings.QUALITY_CHINESE_SHARE), 100]} | (
+        _shown(runs) or {}
+    )
+
+
+def leftovers(look: Look) -> Evidence | None:
+    """Markdown, chat around the story, or words of the prompt itself."""
+    found = [
+        Passage(part.start(), part.end(), part[0])
+        for part in LEFTOVERS.finditer(look.text)
+        if part[0].strip()
+    ]
+    asked = normalise(look.prompt)
+    for passage in sentences(look.text):
+        plain = normalise(passage.text)
+        if len(plain) >= SHARED_WITH_PROMPT and _shares(plain, asked):
+            found.append(passage)
+    return _shown(found)
+
+
+def _shares(plain: str, asked: str) -> bool:
+    """Whether `SHARED_WITH_PROMPT` signs in a row of `plain` stand in what was asked."""
+    last = len(plain) - SHARED_WITH_PROMPT
+    return any(plain[start : start + SHARED_WITH_PROMPT] in asked for start in range(last + 1))
+
+
+def cut_short(look: Look) -> Evidence | None:
+    """The provider, a stop or a lost connection ended the text; `reason` says which."""
+    if look.end_reason in ("", EndReason.STOP):
+        return None
+    return {"reason": look.end_reason, "number": len(look.text)} | (
+        _shown(list(sentences(look.text))[-1:]) or {}
+    )
+
+
+def _shown(passages: list[Passage]) -> Evidence | None:
+    ordered = sorted(set(passages))
+    return {"passages": [passage.as_evidence() for passage in ordered[:20]]} if ordered else None
+
+
+RULES: dict[Flag.Kind, Callable[[Look], Evidence | None]] = {
+    Flag.Kind.LENGTH: wrong_length,
+    Flag.Kind.INGREDIENT: missing_ingredients,
+    Flag.Kind.CAST: missing_cast,
+    Flag.Kind.REPEATED: repeated_passages,
+    Flag.Kind.UNFINISHED: unfinished_ending,
+    Flag.Kind.NOT_CHINESE: not_chinese,
+    Flag.Kind.LEFTOVER: leftovers,
+    Flag.Kind.TRUNCATED: cut_short,
+}

@@ -1,0 +1,1 @@
+"""Runs: the plan of many stories, its life from draft to done, and how far it is."""

@@ -1,0 +1,1 @@
+"""Values without rows: combos, money, prices, texts, addresses."""
