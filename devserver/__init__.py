@@ -1,4 +1,4 @@
-"""The supervisor of `make run` (floor 8): starts every process the site needs, watches them, ends them all.
+"""The supervisor of `make run`: starts every process the site needs, watches them, ends them all.
 
 plan.py       what to start and where, from the environment and `.env`; writes `run.env`
 lock.py       one supervisor per DATA_DIR

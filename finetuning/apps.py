@@ -1,4 +1,4 @@
-"""The app of training; a start that is alone on its database ends the leases of an earlier one (floor 7)."""
+"""The app of training; a start that is alone on its database ends the leases of an earlier one."""
 
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _

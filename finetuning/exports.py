@@ -1,4 +1,4 @@
-"""A job's figures as others read them (floor 5): the CSV of `job_results`, the series of the chart."""
+"""A job's figures as others read them: the CSV of `job_results`, the series of the chart."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""How many tokens a text will be billed as, without asking anyone (floor 5).
+"""How many tokens a text will be billed as, without asking anyone.
 
 An estimate for prices before a training: 0.93 tokens per Chinese character and 0.3 per other one, measured on
 stories of ours with o200k_base, plus what the chat format wraps around a message. The bill comes from the

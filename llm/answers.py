@@ -1,4 +1,4 @@
-"""What a model's answer says, read once and with care: the edge of the wire (floor 1, pure).
+"""What a model's answer says, read once and with care: the edge of the wire (pure).
 
 Compatible servers send counts as strings, floats or below zero, content as a list of parts, and words where
 others have null. A value that cannot be what it should be counts as not said; an answer whose text cannot be

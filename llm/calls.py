@@ -12,8 +12,8 @@ from weakref import WeakSet
 import httpx2
 import openai
 
+from llm import clients
 from llm.answers import Answer, read_json, read_whole
-from llm.clients import CONNECT_TIMEOUT, READ_TIMEOUT, client
 from llm.errors import UNREADABLE, OutcomeUnknown, Refused
 from llm.rate_headers import read_rates
 from llm.translation import SILENT, provider_errors
@@ -57,7 +57,7 @@ def check_model(alias: str, name: str) -> None:
     """
     try:
         with provider_errors():
-            client(alias).models.retrieve(name)
+            clients.client(alias).models.retrieve(name)
     except Refused as error:
         cause = error.__cause__
         if (
@@ -79,7 +79,7 @@ def moderate(alias: str, text: str) -> list[str]:
 
     An endpoint without such a page (404, 405) flags nothing, and is not asked again by this process.
     """
-    api = client(alias)
+    api = clients.client(alias)
     if api in _without_moderation:
         return []
     try:
@@ -107,8 +107,10 @@ def _results(reply: Any) -> Iterator[list[str]]:
 
 def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
     """One whole answer, not streamed, cut at `ask.longest`. Raises ours; `seconds` of silence: `READ_TIMEOUT`."""
-    api: Any = client(alias)
-    timeout = httpx2.Timeout(READ_TIMEOUT if seconds is None else seconds, connect=CONNECT_TIMEOUT)
+    api: Any = clients.client(alias)
+    timeout = httpx2.Timeout(
+        clients.READ_TIMEOUT if seconds is None else seconds, connect=clients.CONNECT_TIMEOUT
+    )
     kind = api.chat.completions if ask.messages else api.completions
     with (
         provider_errors(),
@@ -120,7 +122,7 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
 
 def _read_body(response: Any) -> bytes:
     """The bytes of an answer. Raises `OutcomeUnknown` for one that does not end."""
-    deadline = time.monotonic() + READ_TIMEOUT
+    deadline = time.monotonic() + clients.READ_TIMEOUT
     body = bytearray()
     for piece in response.iter_bytes():
         body += piece

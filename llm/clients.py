@@ -9,11 +9,20 @@ from weakref import finalize
 import httpx2
 import openai
 from django.conf import settings
-from openai import AsyncOpenAI as AsyncOpenAI  # callers name the type by this module
+from openai import AsyncOpenAI
 
 from llm.endpoints import Endpoint
 from llm.errors import Refused
 
+__all__ = [
+    "CONNECT_TIMEOUT",
+    "KEEP_ALIVE",
+    "READ_TIMEOUT",
+    "AsyncOpenAI",
+    "async_client",
+    "client",
+    "endpoint",
+]
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 120.0  # seconds of silence, and seconds that a whole answer may take to arrive
 BLOCKING_CONNECTIONS = 1000

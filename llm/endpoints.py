@@ -1,4 +1,4 @@
-"""The endpoints of this deployment, read from its environment (floor 1, used by `settings.py` alone)."""
+"""The endpoints of this deployment, read from its environment (used by `settings.py` alone)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What can go wrong when a provider is asked: one class per decision that a caller makes (floor 1).
+"""What can go wrong when a provider is asked: one class per decision that a caller makes.
 
 LLMError                 a sentence for a person
 ├── TryAgainLater        nothing was billed; `retry_after` in seconds if the provider said so

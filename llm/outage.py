@@ -1,4 +1,4 @@
-"""Remembers for a whole process that Redis does not answer (floor 1).
+"""Remembers for a whole process that Redis does not answer.
 
 Who asks a silent Redis waits for its timeout. Here only the first ones do: for some seconds nobody asks it
 again, and then one at a time, until it has answered. Everything works without Redis, slower.

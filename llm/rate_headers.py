@@ -1,4 +1,4 @@
-"""What a provider's answer says about its limits: the headers `x-ratelimit-*` and `Retry-After` (floor 1).
+"""What a provider's answer says about its limits: the headers `x-ratelimit-*` and `Retry-After`.
 
 `limit` is what may be asked in a minute, `remaining` what is left of it now, `reset` the time until all of
 it is there again (`1s`, `6m0s`, `250ms`). A reset much longer than a minute belongs to a daily quota, whose

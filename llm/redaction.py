@@ -1,4 +1,4 @@
-"""A provider's words, made fit to be kept, logged and shown (floor 1).
+"""A provider's words, made fit to be kept, logged and shown.
 
 Whatever a wire brings may be endless, hold what PostgreSQL cannot store, or echo the key it was sent.
 """

@@ -1,4 +1,4 @@
-"""Waits for a limit to pass and asks again: what is left to guard after the limiter (floor 1).
+"""Waits for a limit to pass and asks again: what is left to guard after the limiter.
 
 This is the only use of `backoff`, which is archived upstream.
 """

@@ -1,4 +1,4 @@
-"""The admin's frame: its apps and models in the order of the work, not of the alphabet (floor 7).
+"""The admin's frame: its apps and models in the order of the work, not of the alphabet.
 
 Named by `ultraman_site/apps.py`; imports no model, because Django makes it before they are registered.
 """

@@ -1,4 +1,4 @@
-"""The app of stories; a login anywhere on the site keeps what the browser's cookie wrote (floor 7)."""
+"""The app of stories; a login anywhere on the site keeps what the browser's cookie wrote."""
 
 from django.apps import AppConfig
 from django.contrib.auth.signals import user_logged_in

@@ -1,4 +1,4 @@
-"""The story socket: opens a mailbox for the story's hints, replays the row, relays what is committed (floor 7).
+"""The story socket: opens a mailbox for the story's hints, replays the row, relays what is committed.
 
 It trusts no delivery: a gap, a newer fence or some seconds of silence, and it reads the row again. One task
 per connection sends everything but refusals, so that what is computed and what is sent have one order.

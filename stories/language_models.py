@@ -1,4 +1,4 @@
-"""Which language models there are, and which one writes the readers' stories (floor 3).
+"""Which language models there are, and which one writes the readers' stories.
 
 The serving model is the one promoted last (promotion.py); until a first promotion it is `OPENAI_MODEL`.
 """

@@ -1,4 +1,4 @@
-"""Puts a language model in use, after one real call has shown that its endpoint serves it (floor 3).
+"""Puts a language model in use, after one real call has shown that its endpoint serves it.
 
 Rolling back is promoting an older model, by the same way. The call is a row of the ledger before it is made,
 like any other; a press that finds one open for the same model is turned away by a constraint of that row.

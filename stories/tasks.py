@@ -1,4 +1,4 @@
-"""Celery's way in: load by key, call the domain, return (floor 6). A message is a hint, the row decides."""
+"""Celery's way in: load by key, call the domain, return. A message is a hint, the row decides."""
 
 from datetime import timedelta
 

@@ -1,35 +1,94 @@
-"""The floors hold, and so do the house rules; every rule is shown to catch what it forbids."""
+"""The layers and the house rules hold, and every one is shown to catch what it forbids."""
 
+import os
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import floors
+from tests import house_rules
 from tests.environment import BASE_DIR
-from tests.floors import RULES, SCRIPT_RULES, TEMPLATE_RULES, Module, floor_of, wrong_in
+from tests.house_rules import PACKAGES, RULES, SCRIPT_RULES, TEMPLATE_RULES, Module, wrong_in
 
 LONG_FUNCTION = "def f() -> None:\n" + "    g()\n" * 51
 BROKEN = {
-    "has_a_floor": Module("stories.newcomer", ""),
-    "imports_point_down": Module("stories.generation.streaming", "from finetuning.tasks import sweep_jobs\n"),
-    "stories_never_imports_finetuning": Module("stories.admin", "import finetuning.models\n"),
-    "the_model_server_stands_apart": Module("model_server.app", "from ultraman_site import settings\n"),
-    "one_place_builds_clients": Module(
-        "stories.generation.completion", "def f():\n    from openai import OpenAI\n"
-    ),
-    "the_domain_never_enqueues": Module(
-        "stories.readers.orders", "from stories.operations.task_queue import publish\n"
-    ),
-    "consumers_only_relay": Module("stories.consumers", "from stories import live, prompts\n"),
     "files_fit_in_one_reading": Module("stories.values.money", LONG_FUNCTION),
     "no_sharp_tools": Module("stories.views", "try:\n    f()\nexcept OSError:\n    pass\n"),
 }
 
 
+# --- layers (the contracts in pyproject.toml) -------------------------------------------------------------
+
+
+def lint_imports(root: Path) -> subprocess.CompletedProcess[str]:
+    """What import-linter says of the packages under `root`."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache"]
+    env = os.environ | {"COLUMNS": "200", "NO_COLOR": "1"}
+    return subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The packages and the contracts, where a test may break them."""
+    root = tmp_path_factory.mktemp("packages")
+    for package in PACKAGES:
+        shutil.copytree(BASE_DIR / package, root / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(BASE_DIR / "pyproject.toml", root)
+    return root
+
+
+@pytest.fixture
+def broken(copy: Path, line: tuple[str, str]) -> Iterator[Path]:
+    """The copy with one more import, in the module that must not have it."""
+    module, source = line
+    path = copy.joinpath(*module.split(".")).with_suffix(".py")
+    before = path.read_text("utf-8") if path.exists() else None
+    path.write_text(f"{before or ''}\n{source}\n", "utf-8")
+    yield copy
+    path.unlink() if before is None else path.write_text(before, "utf-8")
+
+
+def test_every_import_points_down():
+    said = lint_imports(BASE_DIR)
+
+    assert said.returncode == 0, said.stdout + said.stderr
+
+
+@pytest.mark.parametrize(
+    ("line", "contract"),
+    [
+        (("llm.calls", "from stories.models import Story"), "The packages of the site"),
+        (("model_server.app", "from ultraman_site import settings"), "The model server knows nothing"),
+        (("ultraman_site.celery", "import model_server.app"), "The site knows nothing of the model server"),
+        (("stories.models.runs", "import stories.review.decisions"), "The rooms of stories"),
+        (("stories.newcomer", ""), "The rooms of stories"),
+        (("finetuning.models.jobs", "import finetuning.training.steps"), "The rooms of finetuning"),
+        (("stories.generation.states", "import stories.generation.sweeper"), "The rooms of generation"),
+        (("llm.errors", "import llm.clients"), "The rooms of llm"),
+        (("stories.generation.completion", "from openai import OpenAI"), "Only llm builds clients"),
+        (
+            ("stories.readers.orders", "from stories.operations import task_queue"),
+            "The domain never enqueues",
+        ),
+        (("stories.consumers", "import stories.generation.prompts"), "A consumer only relays"),
+    ],
+)
+def test_the_contract_catches_who_breaks_it(broken: Path, contract: str):
+    said = lint_imports(broken)
+
+    assert said.returncode == 1
+    assert any(contract in row and "BROKEN" in row for row in said.stdout.splitlines()), said.stdout
+
+
+# --- rules for single files -------------------------------------------------------------------------------
+
+
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_every_module_keeps_the_rule(rule):
-    assert [wrong for module in floors.modules() for wrong in rule(module)] == []
+    assert [wrong for module in house_rules.modules() for wrong in rule(module)] == []
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -37,46 +96,9 @@ def test_the_rule_catches_who_breaks_it(rule):
     assert len(rule(BROKEN[rule.__name__])) == 1
 
 
-@pytest.mark.parametrize(
-    ("importer", "source"),
-    [
-        ("stories.models.stories", "from stories.review.decisions import approve"),
-        ("stories.review.decisions", "from stories import tasks"),
-        ("stories.tasks", "from stories.views import library"),
-        ("llm.calls", "from stories.models import Story"),
-        ("finetuning.models.jobs", "import finetuning.training"),
-        ("finetuning.training", "from finetuning.admin import JobAdmin"),
-    ],
-)
-def test_an_import_that_points_up_is_found_on_every_floor(importer, source):
-    assert len(floors.imports_point_down(Module(importer, source))) == 1
-
-
-@pytest.mark.parametrize(
-    ("importer", "source"),
-    [
-        ("stories.views", "from stories.tasks import write_story"),
-        (
-            "finetuning.training",
-            "from stories.language_models import add_model\nfrom ultraman_site import llm",
-        ),
-        ("finetuning.admin", "from stories.admin import StoryAdmin"),
-        ("stories.review.decisions", "import json\nfrom django.db import transaction"),
-    ],
-)
-def test_an_import_that_points_down_is_welcome(importer, source):
-    assert floors.imports_point_down(Module(importer, source)) == []
-
-
-def test_importing_the_publisher_through_its_package_is_seen():
-    module = Module("stories.readers.orders", "from ultraman_site import publishing")
-
-    assert len(floors.the_domain_never_enqueues(module)) == 1
-
-
 def test_a_file_of_351_lines_is_too_long():
-    assert len(floors.files_fit_in_one_reading(Module("stories.values.money", "x = 1\n" * 351))) == 1
-    assert floors.files_fit_in_one_reading(Module("stories.values.money", "x = 1\n" * 350)) == []
+    assert len(house_rules.files_fit_in_one_reading(Module("stories.values.money", "x = 1\n" * 351))) == 1
+    assert house_rules.files_fit_in_one_reading(Module("stories.values.money", "x = 1\n" * 350)) == []
 
 
 @pytest.mark.parametrize(
@@ -89,15 +111,7 @@ def test_a_file_of_351_lines_is_too_long():
     ],
 )
 def test_each_sharp_tool_is_seen(source):
-    assert len(floors.no_sharp_tools(Module("stories.views", source))) == 1
-
-
-def test_the_floors_are_those_of_the_design():
-    names = ["model_server.app", "llm.calls", "stories.models.runs", "stories.generation.streaming.engine"]
-    names += ["finetuning.models", "finetuning.training.poll", "stories.tasks", "stories.admin.runs"]
-    names += ["ultraman_site.asgi"]
-
-    assert [floor_of(name) for name in names] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+    assert len(house_rules.no_sharp_tools(Module("stories.views", source))) == 1
 
 
 # --- pages and scripts ----------------------------------------------------------------------------------
@@ -109,11 +123,11 @@ def broken_files(paths: list[Path], rules: dict[str, str]) -> dict[str, list[str
 
 
 def test_templates_keep_text_escaped_and_code_in_files():
-    assert broken_files(floors.templates(), TEMPLATE_RULES) == {}
+    assert broken_files(house_rules.templates(), TEMPLATE_RULES) == {}
 
 
 def test_scripts_build_pages_through_text_content_alone():
-    assert broken_files(floors.scripts(), SCRIPT_RULES) == {}
+    assert broken_files(house_rules.scripts(), SCRIPT_RULES) == {}
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,7 @@ def test_a_peer_that_speaks_no_tls_was_never_asked(settings: Any, call: Call) ->
 def test_a_peer_that_accepts_nobody_was_never_asked(
     settings: Any, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "CONNECT_TIMEOUT", 0.3)
+    monkeypatch.setattr(clients, "CONNECT_TIMEOUT", 0.3)
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -106,7 +106,7 @@ def test_a_peer_that_accepts_nobody_was_never_asked(
 def test_silence_is_told_from_a_broken_connection(
     settings: Any, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calls, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(clients, "READ_TIMEOUT", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         point_at(settings, f"http://127.0.0.1:{listener.getsockname()[1]}/v1")
         with pytest.raises(OutcomeUnknown, match="没有在限定时间内回答"):
@@ -154,7 +154,7 @@ def test_an_idle_connection_is_given_up_before_its_peer_does(
     settings: Any, twice: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same peer; the pause is longer than ours, so that its close meets no request."""
-    monkeypatch.setattr(calls, "KEEP_ALIVE", 0.05)
+    monkeypatch.setattr(clients, "KEEP_ALIVE", 0.05)
     with Wire(Close.FIN, at=At.REQUEST, kept=1) as wire:
         point_at(settings, wire.base_url)
         twice(0.3)

@@ -137,7 +137,7 @@ def test_the_sdk_by_itself_would_ask_three_times(provider):
 
 
 def test_a_silent_provider_is_an_unknown_outcome(provider, monkeypatch):
-    monkeypatch.setattr(calls, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(clients, "READ_TIMEOUT", 0.3)
     clients.client.cache_clear()
     provider.next(Fault.HANG)
 
@@ -319,7 +319,7 @@ async def test_an_html_page_instead_of_a_stream_brings_nothing(provider):
 
 
 async def test_a_silent_stream_is_an_unknown_outcome(provider, monkeypatch):
-    monkeypatch.setattr(calls, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(clients, "READ_TIMEOUT", 0.3)
     provider.next(Fault.STALL, after=1)
 
     text, error = await read_until_error()

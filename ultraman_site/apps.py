@@ -1,4 +1,4 @@
-"""Django's admin with our frame around it (floor 7)."""
+"""Django's admin with our frame around it."""
 
 from django.contrib.admin.apps import AdminConfig
 

@@ -1,4 +1,4 @@
-"""How long the body of a request may be, refused before it is read (floor 8).
+"""How long the body of a request may be, refused before it is read.
 
 Django's handler writes a body to disk as it comes, whole, before any view or login is asked. So its length is
 looked at first, and its bytes are counted as they come: what is too long reaches Django as an empty body with

@@ -1,4 +1,4 @@
-"""The Celery application: queues, the beat schedule, and the workers' signs of life (floor 8).
+"""The Celery application: queues, the beat schedule, and the workers' signs of life.
 
 Queues: `readers` (a reader is waiting), `bulk` (runs), `checks` (the look at new stories), `training` (uploads,
 jobs, imports), `housekeeping` (sweeps, seconds each). Bulk work never stands before a reader: it has another worker.

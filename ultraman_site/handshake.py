@@ -1,4 +1,4 @@
-"""The protocol class that `uvicorn --ws` is given: a handshake that cannot be read is answered (floor 8).
+"""The protocol class that `uvicorn --ws` is given: a handshake that cannot be read is answered.
 
 The websockets library bounds a line at 8 KiB and the headers at 128, and has its refusal ready; uvicorn's own
 class never sends it, and the client waits on a connection that nobody will speak on again.

@@ -1,4 +1,4 @@
-"""Who is at the other end of a connection, where a proxy may stand between (floor 1).
+"""Who is at the other end of a connection, where a proxy may stand between.
 
 The one place that reads `X-Forwarded-For` and `X-Forwarded-Proto`. It believes them only from the peers in
 `TRUSTED_PROXIES`, writes what it found into the ASGI scope, and takes the headers away from everybody:

@@ -1,4 +1,4 @@
-"""Sessions in Django's table; a cookie that no session can have is none (floor 1).
+"""Sessions in Django's table; a cookie that no session can have is none.
 
 A quoted cookie may hold any character, and PostgreSQL refuses a NUL: that was an error on every page.
 """

@@ -1,4 +1,4 @@
-"""The trainers' pages in the admin (floor 7): datasets and jobs."""
+"""The trainers' pages in the admin: datasets and jobs."""
 
 from finetuning.admin import datasets, jobs
 

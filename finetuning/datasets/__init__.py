@@ -1,4 +1,4 @@
-"""Datasets: approved stories, frozen (floor 5). Way of one: selecting → lines → files → building."""
+"""Datasets: approved stories, frozen. Way of one: selecting → lines → files → building."""
 
 from finetuning.datasets.build import Preview, build_dataset, find_dataset, preview_dataset
 from finetuning.datasets.files import full_path, open_file

@@ -1,4 +1,4 @@
-"""Builds, previews and finds datasets (floor 5). Files first, rows second: a failure leaves no dataset."""
+"""Builds, previews and finds datasets. Files first, rows second: a failure leaves no dataset."""
 
 import re
 from collections.abc import Collection

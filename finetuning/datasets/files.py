@@ -1,4 +1,4 @@
-"""The files of datasets in MEDIA_ROOT/datasets: written beside, then renamed; named by their bytes (floor 5).
+"""The files of datasets in MEDIA_ROOT/datasets: written beside, then renamed; named by their bytes.
 
 A name that holds the sha256 makes writing repeatable: whoever writes the same bytes writes the same file, and
 a file that lies there is whole.

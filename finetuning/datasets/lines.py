@@ -1,4 +1,4 @@
-"""The lines of a training file: today's chat lines, or the notebook's completion lines (floor 5).
+"""The lines of a training file: today's chat lines, or the notebook's completion lines.
 
 The bytes are fixed by the rows alone: UTF-8, one JSON object a line, `\\n` line ends, keys in this order.
 """

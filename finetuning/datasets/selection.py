@@ -1,4 +1,4 @@
-"""Which approved stories go into a dataset, once each, and into which split (floor 5)."""
+"""Which approved stories go into a dataset, once each, and into which split."""
 
 import hashlib
 from collections.abc import Collection

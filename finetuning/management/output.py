@@ -1,4 +1,4 @@
-"""What the commands of training share (floor 7): their errors, and how a job is shown and waited for."""
+"""What the commands of training share: their errors, and how a job is shown and waited for."""
 
 from collections.abc import Callable
 from datetime import timedelta

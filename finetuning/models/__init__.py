@@ -1,4 +1,4 @@
-"""The rows of the domain of training (floor 4)."""
+"""The rows of the domain of training."""
 
 from finetuning.models.datasets import Dataset, DatasetRow
 from finetuning.models.jobs import Job, JobEvent, JobStep

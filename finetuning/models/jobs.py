@@ -1,7 +1,6 @@
 """One fine-tune job at a provider, with what it reported."""
 
 import uuid
-from datetime import datetime
 from typing import Self
 
 from django.conf import settings
@@ -9,18 +8,12 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from stories.models.leased import LeasedQuerySet
 
-class JobQuerySet(models.QuerySet["Job"]):
+
+class JobQuerySet(LeasedQuerySet["Job"]):
     def unfinished(self) -> Self:
         return self.exclude(state__in=Job.ENDED)
-
-    def unclaimed(self, now: datetime) -> Self:
-        """Those that nobody works on: without a lease, or with one that ran out."""
-        return self.filter(Q(lease_until__isnull=True) | Q(lease_until__lte=now))
-
-    def due(self, now: datetime) -> Self:
-        """Those that wait for a next step; a draft that nobody started has no `next_poll_at`."""
-        return self.unfinished().unclaimed(now).filter(next_poll_at__lte=now)
 
 
 class Job(models.Model):

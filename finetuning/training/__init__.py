@@ -1,4 +1,4 @@
-"""One fine-tune job, from order to model (floor 5).
+"""One fine-tune job, from order to model.
 
 planning     what is ordered, its price, and the order itself
 advancing    one step of a job: which of the steps below is next

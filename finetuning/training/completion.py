@@ -1,4 +1,4 @@
-"""The end of a training that worked: results, language model and bill (floor 5).
+"""The end of a training that worked: results, language model and bill.
 
 The figures are staged first; then one short transaction says "succeeded", names the model and settles.
 """
@@ -15,9 +15,10 @@ from finetuning.errors import UnreadableResults
 from finetuning.models import Dataset, Job
 from finetuning.results import parse_results
 from finetuning.training import remote
+from finetuning.training.bills import Bill, bill_for
 from finetuning.training.figures import keep_steps
 from finetuning.training.remote import RemoteJob
-from finetuning.training.states import Bill, bill_for, end, hand_back, pace
+from finetuning.training.states import end, hand_back, pace
 from llm.errors import LLMError
 from stories.language_models import add_model
 from stories.models import LanguageModel, PromptStyle

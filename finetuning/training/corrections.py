@@ -1,4 +1,4 @@
-"""What a job really cost, once a person has seen the provider's bill (floor 5); calls: stories/generation/corrections.py."""
+"""What a job really cost, once a person has seen the provider's bill; calls: stories/generation/corrections.py."""
 
 from django.db import transaction
 from django.utils import timezone

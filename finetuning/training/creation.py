@@ -1,11 +1,12 @@
-"""uploaded → creating → created | create_unknown (floor 5): the step that costs money, taken at most once."""
+"""uploaded → creating → created | create_unknown: the step that costs money, taken at most once."""
 
 from django.utils.translation import gettext as _
 
 from finetuning.models import Job
 from finetuning.training import remote
+from finetuning.training.bills import NOTHING
 from finetuning.training.remote import RemoteJob
-from finetuning.training.states import NOTHING, claim, end, hand_back
+from finetuning.training.states import claim, end, hand_back
 from finetuning.training.transitions import doubt, hold, refuse, wait
 from llm.errors import (
     LLMError,

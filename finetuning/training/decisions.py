@@ -1,4 +1,4 @@
-"""What a person decides about a job (floor 5). None of it calls the provider: it makes the next step due.
+"""What a person decides about a job. None of it calls the provider: it makes the next step due.
 
 What concerns money leaves an audit row; what a job has cost is corrected in corrections.py.
 """
@@ -11,7 +11,8 @@ from django.utils.translation import gettext as _
 
 from finetuning.errors import BadJob
 from finetuning.models import Job
-from finetuning.training.states import NOTHING, Bill, end
+from finetuning.training.bills import NOTHING, Bill
+from finetuning.training.states import end
 from stories.models import AuditEntry
 from stories.operations.audit import Actor, record
 

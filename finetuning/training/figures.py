@@ -1,4 +1,4 @@
-"""The figures of a job's steps as rows, each step once (floor 5)."""
+"""The figures of a job's steps as rows, each step once."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields

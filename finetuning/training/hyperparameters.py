@@ -1,4 +1,4 @@
-"""Epochs, batch size and learning rate: what may be asked for, what is sent, what identifies a job (floor 5).
+"""Epochs, batch size and learning rate: what may be asked for, what is sent, what identifies a job.
 
 Source of the limits: https://platform.openai.com/docs/api-reference/fine-tuning/create.
 """

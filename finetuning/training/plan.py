@@ -1,4 +1,4 @@
-"""Orders a training: what it will cost, what to know before, and the order, once (floor 5)."""
+"""Orders a training: what it will cost, what to know before, and the order, once."""
 
 from dataclasses import asdict
 from datetime import timedelta

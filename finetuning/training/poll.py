@@ -1,4 +1,4 @@
-"""created: asks the provider how far it is, keeps its events and figures, until it ended (floor 5)."""
+"""created: asks the provider how far it is, keeps its events and figures, until it ended."""
 
 import hashlib
 import logging
@@ -11,10 +11,11 @@ from django.utils import timezone
 from finetuning.models import Job, JobEvent
 from finetuning.results import merge, read_figures, read_total_steps
 from finetuning.training import remote
+from finetuning.training.bills import Bill, bill_for
 from finetuning.training.completion import finish_job, has_waited, wait_for_rest
 from finetuning.training.figures import keep_steps
 from finetuning.training.remote import LONGEST_ID, RemoteJob, clean, read_id
-from finetuning.training.states import Bill, bill_for, claim, end, hand_back, keep, pace
+from finetuning.training.states import claim, end, hand_back, keep, pace
 from finetuning.training.transitions import LONGEST_WAIT
 from llm.errors import LLMError, Refused, TryAgainLater
 

@@ -1,4 +1,4 @@
-"""The calls to a fine-tuning provider, through the SDK (floor 5).
+"""The calls to a fine-tuning provider, through the SDK.
 
 Each raises one of llm.py's errors. An answer without what it must hold (an HTML page with status 200, say)
 is an unknown outcome. A server may ignore a list's filter or its paging: what comes is checked here, and a

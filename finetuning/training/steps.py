@@ -1,4 +1,4 @@
-"""One step of a job (floor 5): the table of states and steps."""
+"""One step of a job: the table of states and steps."""
 
 from collections.abc import Callable
 

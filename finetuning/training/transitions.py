@@ -1,11 +1,12 @@
-"""What becomes of a claimed job when a call did not work (floor 5): wait, refuse, or doubt."""
+"""What becomes of a claimed job when a call did not work: wait, refuse, or doubt."""
 
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from finetuning.models import Job
+from finetuning.training.bills import NOTHING
 from finetuning.training.plan import other_endpoints
-from finetuning.training.states import NOTHING, end, hand_back, pace
+from finetuning.training.states import end, hand_back, pace
 from llm.errors import LLMError, Refused, TryAgainLater
 
 MOST_TRIES = 10

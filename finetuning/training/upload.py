@@ -1,4 +1,4 @@
-"""draft → uploading → uploaded | upload_unknown (floor 5).
+"""draft → uploading → uploaded | upload_unknown.
 
 The training file goes first: as long as its id is missing, the validation file was never sent.
 """
@@ -11,7 +11,8 @@ from finetuning.datasets import open_file
 from finetuning.errors import BadDataset
 from finetuning.models import Dataset, Job
 from finetuning.training import remote
-from finetuning.training.states import NOTHING, claim, end, hand_back, keep
+from finetuning.training.bills import NOTHING
+from finetuning.training.states import claim, end, hand_back, keep
 from finetuning.training.transitions import doubt, hold, refuse, wait
 from llm.errors import (
     LLMError,

@@ -1,4 +1,4 @@
-"""One pace per endpoint and model, shared by all workers through Redis (floor 1).
+"""One pace per endpoint and model, shared by all workers through Redis.
 
     turn = take_turn(place, "gpt-4o-mini", tokens=2400, seconds=10)    waits its turn, or raises `TooSoon`
     …                                                                  the call

@@ -1,4 +1,4 @@
-"""Turns: who may call when. See the package for the use, the two scripts for the arithmetic (floor 1)."""
+"""Turns: who may call when. See the package for the use, the two scripts for the arithmetic."""
 
 import hashlib
 import logging

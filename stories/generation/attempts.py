@@ -1,4 +1,4 @@
-"""Money: reserved by conditional updates before a call, settled after it (floor 3).
+"""Money: reserved by conditional updates before a call, settled after it.
 
 spent + reserved never passes a run's budget nor `DAILY_SPEND_LIMIT_USD`, under any concurrency and whatever a
 provider claims: each reservation is one UPDATE whose WHERE holds the limit, and no call is settled above its

@@ -1,4 +1,4 @@
-"""Fills one story of a run by one whole answer, not streamed: what the bulk worker does (floor 3).
+"""Fills one story of a run by one whole answer, not streamed: what the bulk worker does.
 
 The turn comes first: while a story waits for the limit of its endpoint it is still queued, and its thread
 holds neither a claim nor a database connection.

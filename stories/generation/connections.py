@@ -1,4 +1,4 @@
-"""Database connections around slow calls, and a database that is locked, full or away for a while (floor 3)."""
+"""Database connections around slow calls, and a database that is locked, full or away for a while."""
 
 import errno
 import logging

@@ -1,4 +1,4 @@
-"""What a call really cost, once a person has seen the provider's bill (floor 3).
+"""What a call really cost, once a person has seen the provider's bill.
 
 Every settled call can be corrected, also above its reservation and above the daily limit: that is what was
 billed, and the day is closed by it. Jobs: finetuning/training/corrections.py.

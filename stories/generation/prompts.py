@@ -1,4 +1,4 @@
-"""Turns a combo into what a model is asked: pure rendering, by the model's prompt style (floor 3).
+"""Turns a combo into what a model is asked: pure rendering, by the model's prompt style.
 
 Ingredients are data: they are set into the template by name, once, so that braces typed by a reader are
 never read as placeholders. Figures of temperature and length: docs/contracts.md, "How a model is asked".

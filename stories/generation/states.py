@@ -1,7 +1,7 @@
-"""Who may write a story now: claims by compare-and-set, with a lease and a fence (floor 3).
+"""Who may write a story now: claims by compare-and-set, with a lease and a fence.
 
-A claim raises the story's fence; whoever holds an older fence changes nothing any more. All changes of
-`Story.state` while it is being written are here.
+A claim raises the story's fence; whoever holds an older fence changes nothing any more. Every change of
+`Story.state` is here; docs/contracts.md draws them.
 """
 
 import logging
@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
+from stories import leases
 from stories.generation.connections import AWAY, release_scarce_connection
 from stories.models import EndReason, Run, Story
 from stories.models.stories import StoryQuerySet
@@ -49,26 +50,23 @@ def claim(story: Story, *, lease: timedelta) -> bool:
     now = timezone.now()
     due = Q(next_try_at__isnull=True) | Q(next_try_at__lte=now)
     wanted = Q(run__isnull=True) | Q(run__state=Run.State.RUNNING)
-    changes = {
-        "state": Story.State.WRITING,
-        "fence": story.fence + 1,
-        "lease_until": now + lease,
-        "attempt_name": story.attempt_name if story.text and story.attempt_name else uuid.uuid4().hex[:16],
-        "started_at": now,
-        "ended_at": None,
-        "end_reason": "",
-        "error": "",
-        "checked_at": None,
-    }
     # With its length, because a retry empties the text without raising the fence.
-    as_loaded = Story.objects.filter(pk=story.pk, fence=story.fence, length=story.length)
-    queued = as_loaded.filter(due, wanted, state=Story.State.QUEUED, stop_requested=False)
-    claimed = queued.update(**changes)
-    if claimed:
-        # Not read anew: the row was as it was loaded, and reading it would forget its run and its model.
-        for name, value in changes.items():
-            setattr(story, name, value)
-    return bool(claimed)
+    queued = Story.objects.filter(
+        due, wanted, state=Story.State.QUEUED, stop_requested=False, length=story.length
+    )
+    name = story.attempt_name if story.text and story.attempt_name else uuid.uuid4().hex[:16]
+    return leases.take(
+        queued,
+        story,
+        lease=lease,
+        state=Story.State.WRITING,
+        attempt_name=name,
+        started_at=now,
+        ended_at=None,
+        end_reason="",
+        error="",
+        checked_at=None,
+    )
 
 
 def requeue(story: Story, *, error: str, seconds: float, use_up_try: bool) -> bool:
@@ -185,9 +183,47 @@ def _back_to_queue(story: Story, **changes: Any) -> bool:
 
 def cancel_orphans(stories: StoryQuerySet) -> int:
     """Cancels those that are queued although their run was cancelled."""
-    return stories.filter(state=Story.State.QUEUED, run__state=Run.State.CANCELLED).update(
-        state=Story.State.CANCELLED, end_reason=EndReason.CANCELLED, ended_at=timezone.now()
+    return cancel_queued(stories.filter(run__state=Run.State.CANCELLED), reason=EndReason.CANCELLED)
+
+
+def cancel_queued(stories: StoryQuerySet, *, reason: EndReason) -> int:
+    """queued → cancelled, for all of them that are still queued; how many."""
+    return stories.filter(state=Story.State.QUEUED).update(
+        state=Story.State.CANCELLED, end_reason=reason, ended_at=timezone.now()
     )
+
+
+def queue_again(stories: StoryQuerySet, *, keep_text: bool = False, **changes: Any) -> int:
+    """failed | interrupted → queued, because a person asked: from nothing, or with its text to go on from.
+
+    A text is kept by interrupted stories alone: a failed one has none. `changes` go with it; how many were queued.
+    """
+    ended = [Story.State.INTERRUPTED] if keep_text else [Story.State.FAILED, Story.State.INTERRUPTED]
+    anew = AS_NEW if keep_text else AS_NEW | WITHOUT_TEXT
+    return stories.filter(state__in=ended).update(**anew | changes)
+
+
+AS_NEW: dict[str, Any] = {
+    "state": Story.State.QUEUED,
+    "end_reason": "",
+    "error": "",
+    "tries": 0,
+    "next_try_at": None,
+    "published_at": None,
+    "stop_requested": False,
+    "ended_at": None,
+}
+WITHOUT_TEXT: dict[str, Any] = {"text": "", "length": 0}
+
+
+EDITED: dict[str, Any] = {"state": Story.State.WRITTEN}
+"""The state of a written or interrupted story that an editor has edited: it is whole, by their word."""
+
+
+def unedited(story: Story) -> dict[str, Any]:
+    """The state that an edited story has once its only edit is taken back: the one its call ended in."""
+    was_cut = story.end_reason not in ("", EndReason.STOP)
+    return {"state": Story.State.INTERRUPTED if was_cut else Story.State.WRITTEN}
 
 
 def postpone(story: Story, *, seconds: float) -> bool:

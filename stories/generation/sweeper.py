@@ -1,4 +1,4 @@
-"""What beat looks after: rows that were left behind by a process that is gone (floor 3).
+"""What beat looks after: rows that were left behind by a process that is gone.
 
 The database is the truth and Redis a hint, so whatever is still to be done is found here.
 """

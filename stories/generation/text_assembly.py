@@ -1,4 +1,4 @@
-"""Makes the pieces of a provider into text that can be stored, counted and shown (floor 3, pure).
+"""Makes the pieces of a provider into text that can be stored, counted and shown (pure).
 
 Surrogates split across two pieces are joined, lone ones and NULs replaced (PostgreSQL stores neither),
 space in front of a beginning is dropped, and a continuation that repeats the end of the text so far is

@@ -1,4 +1,4 @@
-"""Stories in and out of CSV files, exactly: `dynasty,super_power,story_type,story` (floor 3).
+"""Stories in and out of CSV files, exactly: `dynasty,super_power,story_type,story`.
 
 A file is read row by row, never held whole, by Python's strict reader; every bound is checked before anything
 grows with it. The AI label that GB 45438-2025 asks for goes into a second file beside the exported one.

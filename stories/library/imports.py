@@ -1,4 +1,4 @@
-"""Brings the stories of a CSV file in: staged in small transactions, published at once (floor 3).
+"""Brings the stories of a CSV file in: staged in small transactions, published at once.
 
 A file is checked whole before a row of it is written. Then its stories are written, hidden from every query
 (`PublishedManager`), in transactions of a few rows with a pause after each: SQLite has one writer, and who waits

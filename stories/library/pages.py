@@ -1,4 +1,4 @@
-"""Stories in pages: newest first, or best liked first (floor 3).
+"""Stories in pages: newest first, or best liked first.
 
 Paged by key, never by offset: a long shelf costs what a short one does, and no story is met twice.
 """

@@ -1,4 +1,4 @@
-"""What viewers are told while stories are written: one message per commit, to every web process (floor 3).
+"""What viewers are told while stories are written: one message per commit, to every web process.
 
 A *hint* says which story's row changed, and carries the committed slice if there is one. All hints of a
 commit leave in one message on one topic; each process that has viewers listens once and hands the hints to

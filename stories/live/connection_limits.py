@@ -1,4 +1,4 @@
-"""How many sockets one address may hold, and how much one client may say (floor 3).
+"""How many sockets one address may hold, and how much one client may say.
 
 The sockets of an address are counted over all web processes, in Redis: one sorted set per address, a member
 per socket, its score the time until which it counts. A socket that is never dismissed (its process was

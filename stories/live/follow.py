@@ -1,4 +1,4 @@
-"""Follows one story as a viewer without a socket: the terminal (floor 3)."""
+"""Follows one story as a viewer without a socket: the terminal."""
 
 from collections.abc import AsyncIterator
 

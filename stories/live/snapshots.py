@@ -1,4 +1,4 @@
-"""Reads the rows that viewers ask for, a few queries at a time however many they are (floor 3)."""
+"""Reads the rows that viewers ask for, a few queries at a time however many they are."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""What one viewer of a story has to be sent (floor 3, pure).
+"""What one viewer of a story has to be sent (pure).
 
 The row is the truth, a hint (`hints.py`) only says what was committed. `Viewer` turns rows and hints, however
 late, doubled or lost, into the messages of the story socket (docs/contracts.md), each piece of text exactly once.

@@ -1,4 +1,4 @@
-"""How every management command of the site speaks (floor 7): lines for a person, one object for a program.
+"""How every management command of the site speaks: lines for a person, one object for a program.
 
 A command subclasses `SiteCommand`, takes its arguments in `add_options`, does its work in `run` and returns
 the object of `--json`. Bad input becomes one sentence on stderr and exit code 1, never a traceback.

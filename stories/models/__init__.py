@@ -1,4 +1,4 @@
-"""The rows of the domain of stories (floor 2), split by what they are about."""
+"""The rows of the domain of stories, split by what they are about."""
 
 from stories.models import lookups as lookups  # registers itself
 from stories.models.audit import AuditEntry

@@ -1,7 +1,6 @@
 """One order at a provider's Batch API: many stories of a run in one file, at half the price."""
 
 import uuid
-from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -9,18 +8,12 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from stories.models.leased import LeasedQuerySet
 
-class BatchOrderQuerySet(models.QuerySet["BatchOrder"]):
+
+class BatchOrderQuerySet(LeasedQuerySet["BatchOrder"]):
     def unfinished(self) -> Self:
         return self.exclude(state=BatchOrder.State.ENDED)
-
-    def unclaimed(self, now: datetime) -> Self:
-        """Those that nobody works on: without a lease, or with one that ran out."""
-        return self.unfinished().filter(Q(lease_until__isnull=True) | Q(lease_until__lte=now))
-
-    def due(self, now: datetime) -> Self:
-        """Those that wait for a next step."""
-        return self.unclaimed(now).filter(next_poll_at__lte=now)
 
 
 class BatchOrder(models.Model):

@@ -1,5 +1,5 @@
 """Writes down a person's decision over money or the serving model, in the transaction that carries it out
-(floor 3)."""
+."""
 
 from typing import Any
 

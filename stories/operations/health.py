@@ -1,4 +1,4 @@
-"""Whether this site can do its work: database, Redis, and the processes that must be alive (floor 3)."""
+"""Whether this site can do its work: database, Redis, and the processes that must be alive."""
 
 import redis
 from django.conf import settings

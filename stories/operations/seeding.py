@@ -1,4 +1,4 @@
-"""What a site has before its first story: ingredients, wording, groups, and the demo logins (floor 3).
+"""What a site has before its first story: ingredients, wording, groups, and the demo logins.
 
 Everything here may be run again at each start: rows that are there are kept, with whatever a person made of
 them since.

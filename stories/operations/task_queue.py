@@ -1,4 +1,4 @@
-"""Hands a task to the workers; gives up within seconds (floor 1).
+"""Hands a task to the workers; gives up within seconds.
 
 Redis is only a hint: the database holds what is to be done, and the sweeper publishes what was left behind.
 """

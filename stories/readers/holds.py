@@ -1,4 +1,4 @@
-"""Whether a report takes a story away from its readers at once, before an editor has looked (floor 3).
+"""Whether a report takes a story away from its readers at once, before an editor has looked.
 
 Every report reaches the editors' queue; a hold is the exception. A story that no editor vouched for is held by
 any report. One that an editor approved stays where it is, unless several readers of different addresses

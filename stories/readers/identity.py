@@ -1,4 +1,4 @@
-"""Who a reader is, and what is theirs: an account, or a key in a signed cookie (floor 3)."""
+"""Who a reader is, and what is theirs: an account, or a key in a signed cookie."""
 
 import secrets
 from dataclasses import dataclass

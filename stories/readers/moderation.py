@@ -1,4 +1,4 @@
-"""Asks the endpoint whether ingredients are fit to be written about, before anything is ordered (floor 3)."""
+"""Asks the endpoint whether ingredients are fit to be written about, before anything is ordered."""
 
 import logging
 

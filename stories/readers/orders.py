@@ -1,11 +1,10 @@
-"""A reader orders a story, or goes on with one; quotas are counted here (floor 3).
+"""A reader orders a story, or goes on with one; quotas are counted here.
 
 Every order leads to a paid call, so each counts: a new story, a retry, a continuation. The reader's and the
 address's counters are rows changed by conditional updates. The reader's row also serialises their orders:
 whoever changed it holds its lock until the commit, so the count of unfinished stories that follows is exact.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +15,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from stories.errors import BadState, QuotaUsedUp
+from stories.generation import states
 from stories.generation.prompts import current_template
 from stories.language_models import serving_model
-from stories.models import LanguageModel, PromptStyle, ReaderDay, Story, Template
+from stories.models import LanguageModel, PromptStyle, ReaderDay, Story
 from stories.models.stories import StoryQuerySet
 from stories.readers import moderation
 from stories.readers.identity import TERMINAL, Reader, stories_of
-from stories.runs.lifecycle import FROM_NOTHING
 from stories.values import addresses
 from stories.values.combos import Combo
 
@@ -58,8 +57,7 @@ def ask_story(
             owner=reader.user if reader.user.is_authenticated else None,
             reader_key="" if reader.user.is_authenticated else reader.key,
             again_of=again_of,
-            language_model=model,
-            template=_template_for(model),
+            **_asking(model),
         )
 
 
@@ -86,8 +84,10 @@ def write_again(story: Story, *, reader: Reader) -> Story:
     return ask_story(story.combo, reader=reader, again_of=first)
 
 
-def _template_for(model: LanguageModel) -> Template | None:
-    return current_template() if model.prompt_style == PromptStyle.TEMPLATE else None
+def _asking(model: LanguageModel) -> dict[str, Any]:
+    """The columns of a story that say whom it asks, and with which wording."""
+    template = current_template() if model.prompt_style == PromptStyle.TEMPLATE else None
+    return {"language_model": model, "template": template}
 
 
 def retry_story(story: Story, *, reader: Reader) -> None:
@@ -96,26 +96,22 @@ def retry_story(story: Story, *, reader: Reader) -> None:
 
     Raises `BadState`, `QuotaUsedUp`, or `UnknownModel` if no model can be asked.
     """
-    states = [Story.State.FAILED, Story.State.INTERRUPTED]
-    changes, model = dict(FROM_NOTHING), serving_model()
-    if model.pk != story.language_model_id:
-        changes |= {"language_model": model, "template": _template_for(model)}
-    _queue_again(story, reader=reader, states=states, changes=changes)
+    model = serving_model()
+    asked_anew = {} if model.pk == story.language_model_id else _asking(model)
+    _queue_again(story, reader=reader, **asked_anew)
 
 
 def continue_story(story: Story, *, reader: Reader) -> None:
     """Queues an interrupted story to be written on; its text and attempt name stay. Raises like `retry_story`."""
-    kept = {"text", "length"}
-    changes = {column: value for column, value in FROM_NOTHING.items() if column not in kept}
-    _queue_again(story, reader=reader, states=[Story.State.INTERRUPTED], changes=changes)
+    _queue_again(story, reader=reader, keep_text=True)
 
 
-def _queue_again(story: Story, *, reader: Reader, states: Sequence[str], changes: Mapping[str, Any]) -> None:
+def _queue_again(story: Story, *, reader: Reader, keep_text: bool = False, **changes: Any) -> None:
     if story.origin != Story.Origin.READER:
         raise BadState(_("这篇故事属于一个生成批次：请在后台重试那个批次。"))
     with transaction.atomic():
-        ended = Story.objects.filter(pk=story.pk, state__in=states, edited_text="")
-        if not ended.update(**changes):
+        unedited = Story.objects.filter(pk=story.pk, edited_text="")
+        if not states.queue_again(unedited, keep_text=keep_text, **changes):
             raise BadState(_("这篇故事现在不能这样做：它的状态刚刚变了，请看看它现在的样子。"))
         _count_order(reader, but=story)
 

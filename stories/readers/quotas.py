@@ -1,4 +1,4 @@
-"""How often somebody did something today: rows changed by conditional updates (floor 3).
+"""How often somebody did something today: rows changed by conditional updates.
 
 One UPDATE whose WHERE holds the limit, so that parallel requests never pass it.
 """

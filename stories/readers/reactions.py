@@ -1,4 +1,4 @@
-"""What a reader says of a story: 👍 or 👎, read to the end, reported (floor 3).
+"""What a reader says of a story: 👍 or 👎, read to the end, reported.
 
 Each is a row with the model that wrote the story. Every report waits for an editor, whose decision in
 `reviewing` settles it; `holds` tells which of them hold the story back until then, by a mark on its row.

@@ -1,4 +1,4 @@
-"""What a reader does with a story of their own: shares its link, or offers it to the editors (floor 3).
+"""What a reader does with a story of their own: shares its link, or offers it to the editors.
 
 A link is the story's own address: whoever has it may read while the story is shared, and nobody lists it.
 An offer is the reader's leave to put the story in the library and to train models on it; without one no

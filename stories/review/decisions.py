@@ -1,4 +1,4 @@
-"""An editor's decisions on stories: approve, reject, restore, edit, undo (floor 3).
+"""An editor's decisions on stories: approve, reject, restore, edit, undo.
 
 Each decision is one transaction: the story changes by compare-and-set on what the editor saw, and a `Review`
 row keeps the text and the verdict before and after. The model's `text` never changes; edits live beside it.
@@ -18,7 +18,8 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from stories.errors import BadState, StoryError
-from stories.models import EndReason, Review, Story
+from stories.generation import states
+from stories.models import Review, Story
 from stories.values.texts import check_text
 
 MAX_REASON = 500
@@ -69,7 +70,8 @@ def edit(story: Story, *, by: User, text: str, reason: str = "") -> Review:
     if story.state == State.WRITTEN and text == story.final_text:
         raise BadState(_("正文没有改动。"))
     review = _record(story, Decision.EDITED, by=by, reason=reason, text_after=text)
-    _change(story, state=State.WRITTEN, edited_text="" if text == story.text else text, checked_at=None)
+    changes = {"edited_text": "" if text == story.text else text, "checked_at": None}
+    _change(story, **states.EDITED, **changes)
     review.save()
     return review
 
@@ -121,9 +123,7 @@ def _without_edit(story: Story, text: str, standing: Sequence[Review]) -> dict[s
     """What taking back an edit changes; `text` was final before it. A verdict's undoing leaves the text alone,
     which may have been written anew since."""
     edited = any(decision.decision == Decision.EDITED for decision in standing)
-    was_cut = story.end_reason not in ("", EndReason.STOP) and not edited
-    return {
-        "state": State.INTERRUPTED if was_cut else State.WRITTEN,
+    return (states.EDITED if edited else states.unedited(story)) | {
         "edited_text": "" if text == story.text else text,
         "checked_at": story.checked_at if text == story.final_text else None,
     }

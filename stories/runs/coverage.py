@@ -1,4 +1,4 @@
-"""Which combos a run takes: all, all but those excluded, pairs covered once, or a few as a sample (floor 3).
+"""Which combos a run takes: all, all but those excluded, pairs covered once, or a few as a sample.
 
 Pairwise: every pair of ingredients of two axes that some allowed combo holds stands in at least one chosen combo.
 The algorithm, which gives the same answer each time: for each pair of the two longest axes, in their order, take the

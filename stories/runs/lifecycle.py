@@ -1,4 +1,4 @@
-"""Runs: one order for many stories, planned, priced, started, paused and retried (floor 3).
+"""Runs: one order for many stories, planned, priced, started, paused and retried.
 
 One `Story` row per slot is written when the run is planned; the bulk worker fills them (`filling.py`).
 """
@@ -15,6 +15,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from stories.errors import BadState, StoryError
+from stories.generation import states
 from stories.generation.attempts import half, known_amount, reservation
 from stories.generation.prompts import ask_for, current_template
 from stories.generation.states import pause
@@ -181,9 +182,7 @@ def cancel_run(run: Run) -> None:
     """draft | running | paused → cancelled, with its queued stories; one being written ends as it ends."""
     with transaction.atomic():
         _change(run, CANCELLABLE, Run.State.CANCELLED)
-        Story.objects.filter(run=run, state=Story.State.QUEUED).update(
-            state=Story.State.CANCELLED, end_reason=EndReason.CANCELLED, ended_at=timezone.now()
-        )
+        states.cancel_queued(Story.objects.filter(run=run), reason=EndReason.CANCELLED)
         BatchOrder.objects.filter(run=run).exclude(state=BatchOrder.State.ENDED).update(
             next_poll_at=timezone.now()
         )
@@ -192,9 +191,7 @@ def cancel_run(run: Run) -> None:
 def retry_run(run: Run) -> int:
     """Queues the failed and interrupted stories of a run again, from nothing; returns how many."""
     with transaction.atomic():
-        retried = Story.objects.filter(
-            run=run, state__in=[Story.State.FAILED, Story.State.INTERRUPTED]
-        ).update(**FROM_NOTHING)
+        retried = states.queue_again(Story.objects.filter(run=run))
         if retried:
             reopen_run(run)
     return retried
@@ -204,21 +201,6 @@ def reopen_run(run: Run) -> bool:
     """running | paused | done → running, for stories that a person wants again. Raises `BadState`."""
     _change(run, {Run.State.RUNNING, Run.State.PAUSED, Run.State.DONE}, Run.State.RUNNING)
     return True
-
-
-# What a retry changes: the text is emptied, the story waits its turn as if new.
-FROM_NOTHING: dict[str, Any] = {
-    "state": Story.State.QUEUED,
-    "text": "",
-    "length": 0,
-    "end_reason": "",
-    "error": "",
-    "tries": 0,
-    "next_try_at": None,
-    "published_at": None,
-    "stop_requested": False,
-    "ended_at": None,
-}
 
 
 def count_states(run: Run) -> dict[str, int]:

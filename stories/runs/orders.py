@@ -1,4 +1,4 @@
-"""A person orders a run: planned and started once, however often the button was pressed (floor 3)."""
+"""A person orders a run: planned and started once, however often the button was pressed."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a run orders: how many stories for each combo, by repeats or by what its cell still lacks (floor 3).
+"""What a run orders: how many stories for each combo, by repeats or by what its cell still lacks.
 
 A cell is all stories of one combo. "Fill to target" orders the deficit alone: the target less what is approved and
 less what those that are on their way will likely bring, divided by the share that editors approve of that cell.

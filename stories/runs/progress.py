@@ -1,4 +1,4 @@
-"""How far a run is: its states, its pace, its errors by cause, and its cells as they fill (floor 3)."""
+"""How far a run is: its states, its pace, its errors by cause, and its cells as they fill."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What a person decides about calls whose outcome was never learnt (floor 3).
+"""What a person decides about calls whose outcome was never learnt.
 
 Such a call counts as spent, at its reservation, and its story was not asked for again. Whoever has looked at
 the provider's bill says which it was; and whether the story is to be written anew.
@@ -10,10 +10,11 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from stories.errors import BadState
+from stories.generation import states
 from stories.generation.attempts import charge
 from stories.models import Attempt, AuditEntry, EndReason, Run, Story
 from stories.operations import audit
-from stories.runs.lifecycle import FROM_NOTHING, reopen_run
+from stories.runs.lifecycle import reopen_run
 
 NEVER_LEARNT = (EndReason.UNKNOWN, EndReason.LOST, EndReason.CUT)
 
@@ -57,11 +58,8 @@ def retry_stories(stories: Iterable[Story]) -> list[Story]:
     for story in stories:
         if story.run is None or story.run.state in (Run.State.CANCELLED, Run.State.DRAFT):
             continue
-        ended = [Story.State.FAILED, Story.State.INTERRUPTED]
         with transaction.atomic():
-            mine = Story.objects.filter(
-                pk=story.pk, state__in=ended, end_reason__in=NEVER_LEARNT, fence=story.fence
-            )
-            if mine.update(**FROM_NOTHING) and reopen_run(story.run):
+            mine = Story.objects.filter(pk=story.pk, end_reason__in=NEVER_LEARNT, fence=story.fence)
+            if states.queue_again(mine) and reopen_run(story.run):
                 retried.append(story)
     return retried

@@ -1,4 +1,4 @@
-"""A combo: dynasty × super power × story type, the ingredients of a story (floor 2, beside the models)."""
+"""A combo: dynasty × super power × story type, the ingredients of a story (beside the models)."""
 
 import unicodedata
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""Money is whole micro-USD: tokens × (USD per million), rounded up; exact on every database (floor 2)."""
+"""Money is whole micro-USD: tokens × (USD per million), rounded up; exact on every database."""
 
 from decimal import ROUND_CEILING, Decimal
 

@@ -1,4 +1,4 @@
-"""What models cost, USD per million tokens: a small dated table by name (floor 3).
+"""What models cost, USD per million tokens: a small dated table by name.
 
 Source: OpenAI's price list as of 2026-11 (training, and use of the base and of the tuned model). The
 built-in model of the model server costs nothing. Every other price is unknown until a trainer fills it in.

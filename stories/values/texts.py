@@ -1,4 +1,4 @@
-"""What a story's text may be, wherever it comes from a person: an edit or a file (floor 3)."""
+"""What a story's text may be, wherever it comes from a person: an edit or a file."""
 
 from django.utils.translation import gettext as _
 

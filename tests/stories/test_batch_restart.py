@@ -8,10 +8,10 @@ import pytest
 import time_machine
 from django.utils import timezone
 
-from stories.generation import attempts, batches, sweeper
+from stories.generation import attempts, batches, states, sweeper
 from stories.models import Attempt, BatchOrder, EndReason, Run, SpendDay, Story
 from stories.operations import seeding
-from stories.runs.lifecycle import FROM_NOTHING, count_states
+from stories.runs.lifecycle import count_states
 from stories.tasks import publish_run, sweep, sweep_batches
 from tests.conftest import Workers
 from tests.factories import make_attempt, make_story
@@ -131,7 +131,7 @@ def test_an_answer_for_a_story_given_up_as_lost_is_still_taken(
     advance()
     lose_leases()
     if asked_again:
-        Story.objects.update(**FROM_NOTHING)
+        Story.objects.update(**states.AS_NEW, **states.WITHOUT_TEXT)
     provider.batches.finish(provider.batches.only()["id"])
     order = BatchOrder.objects.select_related("run__language_model").get()
     BatchOrder.objects.update(next_poll_at=timezone.now())

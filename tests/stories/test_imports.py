@@ -1,4 +1,4 @@
-"""stories/library/imports.py: staged in small transactions, hidden until all are there, published at once; or removed."""
+"""A CSV file of any size is brought in piece by piece, published at once, and never half shown or half kept."""
 
 import io
 import threading

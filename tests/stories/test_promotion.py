@@ -283,13 +283,13 @@ def test_no_transaction_is_open_while_the_model_thinks(
     make_model("new")
     depth = len(connection.savepoint_ids)
     seen: list[int] = []
-    complete = promotion.llm.complete
+    complete = promotion.calls.complete
 
     def watched(alias: str, ask: Any, **more: Any) -> Any:
         seen.append(len(connection.savepoint_ids))
         return complete(alias, ask, **more)
 
-    monkeypatch.setattr(promotion.llm, "complete", watched)
+    monkeypatch.setattr(promotion.calls, "complete", watched)
     promote("new")
     assert seen == [depth]
 

@@ -1,4 +1,4 @@
-"""`seed_demo`: demo content, made by going round the loop once on a running copy (floor 7).
+"""`seed_demo`: demo content, made by going round the loop once on a running copy.
 
 `make run` calls it on a first start, with every process alive. Each step first looks for what an earlier,
 interrupted call has made already, and goes on from there; the mark that ends it all is written last.

@@ -1,4 +1,4 @@
-"""Batch mode: a run through the provider's Batch API, at half the price and within a day (floor 3).
+"""Batch mode: a run through the provider's Batch API, at half the price and within a day.
 
 gathering    claims stories of a run, reserves their money, and makes the file of their requests
 remote       the calls to the provider

@@ -1,4 +1,4 @@
-"""When a run may order again after an order that did not bring all its stories (floor 3).
+"""When a run may order again after an order that did not bring all its stories.
 
 A provider that takes every batch and answers none of its lines would else get a new one every few seconds.
 """

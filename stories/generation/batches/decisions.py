@@ -1,4 +1,4 @@
-"""What a person decides about an order that cannot go on by itself (floor 3). None of it calls the provider."""
+"""What a person decides about an order that cannot go on by itself. None of it calls the provider."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The lines of a result file, read with care: an odd value is about the story of its own line (floor 3, pure).
+"""The lines of a result file, read with care: an odd value is about the story of its own line (pure).
 
 A line whose JSON cannot be read is known by its custom_id where that can be made out.
 """
@@ -11,7 +11,6 @@ from typing import Any
 from django.utils.translation import gettext as _
 
 from llm.answers import Answer, LineSplitter, read_json, read_whole
-from llm.translation import OUT_OF_MONEY
 from llm.errors import (
     UNREADABLE,
     LLMError,
@@ -22,6 +21,7 @@ from llm.errors import (
     TryAgainLater,
 )
 from llm.redaction import redact
+from llm.translation import OUT_OF_MONEY
 
 OK, NO_BALANCE, TOO_MANY, SERVER = 200, 402, 429, 500
 NOT_RUN = ("batch_expired", "batch_cancelled")

@@ -1,4 +1,4 @@
-"""Which stories go into an order (floor 3): claimed, with their money reserved, as in every other call."""
+"""Which stories go into an order: claimed, with their money reserved, as in every other call."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""The calls to a provider's Batch API, through the SDK (floor 3). Each raises one of llm.py's errors.
+"""The calls to a provider's Batch API, through the SDK. Each raises one of llm.py's errors.
 
 Source: https://platform.openai.com/docs/api-reference/batch.
 """

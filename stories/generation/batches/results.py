@@ -1,4 +1,4 @@
-"""What came back: each answer ends its story once, whatever is delivered twice or not at all (floor 3)."""
+"""What came back: each answer ends its story once, whatever is delivered twice or not at all."""
 
 import logging
 

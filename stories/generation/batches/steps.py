@@ -1,4 +1,4 @@
-"""One step of an order (floor 3). What costs money, `create`, is sent at most once by itself."""
+"""One step of an order. What costs money, `create`, is sent at most once by itself."""
 
 from collections.abc import Callable
 

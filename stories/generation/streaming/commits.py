@@ -1,4 +1,4 @@
-"""The group commit: all changed stories of a process in one transaction (floor 3).
+"""The group commit: all changed stories of a process in one transaction.
 
 Rows are taken in key order; each update matches id, state, fence and length, so that a story which is no
 longer ours is never touched. If the group fails, it is done story by story, so that none spoils the rest: a

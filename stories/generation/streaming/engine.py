@@ -1,4 +1,4 @@
-"""The desk: one event loop per worker process that writes all its readers' stories (floor 3).
+"""The desk: one event loop per worker process that writes all its readers' stories.
 
 A Celery thread hands a story over and waits, holding nothing. One thread does all that the desk wants of
 the database, so that the stories of a process never wait for each other's locks: it claims a story and

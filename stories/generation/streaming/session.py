@@ -1,4 +1,4 @@
-"""One story being written by this process: what has arrived, what is committed, how it ends (floor 3, pure)."""
+"""One story being written by this process: what has arrived, what is committed, how it ends (pure)."""
 
 import asyncio
 from dataclasses import dataclass, field

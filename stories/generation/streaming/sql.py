@@ -1,4 +1,4 @@
-"""Changes many stories that this process writes by one statement each (floor 3).
+"""Changes many stories that this process writes by one statement each.
 
 The ORM has no way to give each row a value of its own under a condition of its own, and one update per
 story costs twenty times as much (bench/stream.py). A row changes only while it is being written under our

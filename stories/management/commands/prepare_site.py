@@ -1,4 +1,4 @@
-"""`prepare_site`: brings a database, old or empty, to where the site can start; safe to repeat (floor 7)."""
+"""`prepare_site`: brings a database, old or empty, to where the site can start; safe to repeat."""
 
 import os
 import tempfile

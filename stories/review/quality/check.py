@@ -1,4 +1,4 @@
-"""Looks at stories whose text has ended, and keeps what it found as flags (floor 3).
+"""Looks at stories whose text has ended, and keeps what it found as flags.
 
 After the text was committed, and apart from it: a check that fails or never comes changes nothing of the story,
 and the sweeper finds it (`checked_at` is null). Of two stories that are alike, the later one is flagged.

@@ -1,4 +1,4 @@
-"""Whether a text names an ingredient, as a reader would say it (floor 3).
+"""Whether a text names an ingredient, as a reader would say it.
 
 A dynasty of one character is also a common word (明天, 清晨, 元帅) or a surname (宋): it counts only in a name of
 the time. A longer power may be taken apart by the grammar (冰冻了整片大海): half of its pairs of characters do.

@@ -1,4 +1,4 @@
-"""Finds the stories that a text is nearly the same as, in time that hardly grows with their number (floor 3).
+"""Finds the stories that a text is nearly the same as, in time that hardly grows with their number.
 
 Fingerprint: MinHash over the pairs of characters of the normalised text, 24 bands of 4 rows. Two texts that share
 a band are candidates (of pairs that RapidFuzz scores 86 and more, 95 % and more; of unlike ones hardly any);

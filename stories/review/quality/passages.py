@@ -1,4 +1,4 @@
-"""A text split into passages that know where they stand, and texts made comparable (floor 3)."""
+"""A text split into passages that know where they stand, and texts made comparable."""
 
 import re
 import unicodedata

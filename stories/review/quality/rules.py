@@ -1,4 +1,4 @@
-"""Finds the flaws of one text by itself: pure, no database (floor 3).
+"""Finds the flaws of one text by itself: pure, no database.
 
 Each rule takes a `Look` and gives the evidence of one kind of flag, or None. A rule says nothing unless it can
 show why; thresholds are settings.
