@@ -9,6 +9,7 @@ import time_machine
 from django.utils import timezone
 
 from stories.generation import attempts, batches, states, sweeper
+from stories.generation.batches import lease
 from stories.models import Attempt, BatchOrder, EndReason, Run, SpendDay, Story
 from stories.operations import seeding
 from stories.runs.lifecycle import count_states
@@ -81,7 +82,7 @@ def test_a_start_frees_orders_that_were_being_worked_on(provider: Provider) -> N
     begin()
     advance(steps=2)
     order = BatchOrder.objects.get()
-    assert batches.advancing.claim(order, into="creating")
+    assert lease.claim(order, into="creating")
     seeding.take_over()
     for _ in range(2):
         order = BatchOrder.objects.select_related("run__language_model").get()

@@ -4,6 +4,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,7 +64,8 @@ class Wanderer:
             self.text, self.attempt = viewer.text, viewer.attempt
             if not viewer.has_ended and self.luck.random() < 0.5:
                 # Networks say no goodbye; the other half of the cuts is an orderly close.
-                connection.socket.shutdown(socket.SHUT_RDWR)
+                with suppress(OSError):  # the server has just closed it: cut all the same
+                    connection.socket.shutdown(socket.SHUT_RDWR)
         return viewer.has_ended
 
 
