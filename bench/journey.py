@@ -2,7 +2,7 @@
 
     python -m bench.journey            a fresh copy of its own, 486 + 135 stories
 
-`tests/test_journey.py` walks the same steps at a small size and asserts what each returns.
+`tests/system/test_journey.py` walks the same steps at a small size and asserts what each returns.
 """
 
 import csv

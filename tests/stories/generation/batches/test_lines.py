@@ -15,7 +15,7 @@ from stories.models import Attempt, BatchOrder, Run, Story
 from stories.runs.lifecycle import count_states
 from tests.provider import Provider
 from tests.provider_batches import TEXT, body_of, line
-from tests.stories.test_batching import advance, begin
+from tests.stories.generation.batches.test_steps import advance, begin
 
 pytestmark = pytest.mark.django_db
 HUGE = 10**30

@@ -64,7 +64,7 @@ def test_completion_lines_are_the_notebooks() -> None:
 
 
 def test_the_notebooks_own_lines_come_out_as_they_were() -> None:
-    sample = (Path(__file__).parent / "samples" / "prepared_2023.jsonl").read_bytes().splitlines()
+    sample = (Path(__file__).parents[1] / "samples" / "prepared_2023.jsonl").read_bytes().splitlines()
     for line in map(json.loads, sample):
         combo = make_combo(*line["prompt"].removesuffix(" ->").split(","))
         make_approved_story(combo=combo, text=line["completion"][1:-1])

@@ -19,7 +19,7 @@ from tests.provider import Provider
 from tests.provider_batches import BATCHES, TEXT
 from tests.servers import wait_until
 from tests.sites import child_environment, manage
-from tests.stories.test_batching import advance, begin
+from tests.stories.generation.batches.test_steps import advance, begin
 
 
 def beat() -> None:

@@ -32,7 +32,7 @@ from tests.provider import Fault, Provider
 
 pytestmark = pytest.mark.django_db
 FILES, JOBS = "/v1/files", "/v1/fine_tuning/jobs"
-SAMPLES = Path(__file__).parent / "samples"
+SAMPLES = Path(__file__).parents[1] / "samples"
 TODAY = (
     b"step,train_loss,train_accuracy,valid_loss,valid_mean_token_accuracy\n1,0.9,0.7,,\n2,0.5,0.8,0.6,0.75\n"
 )

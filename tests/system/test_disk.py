@@ -20,10 +20,10 @@ from finetuning.datasets import files as datasets
 from stories.library.csv_files import export_stories
 from stories.management.commands.prepare_site import keep_private
 from stories.models import Story
+from tests.devserver.test_supervisor import children, kill, pid_of
 from tests.disks import full, small_disk
 from tests.servers import wait_until
 from tests.sites import Site
-from tests.test_devserver import children, kill, pid_of
 
 ORDER = ("唐", "隐形", "轻松")
 

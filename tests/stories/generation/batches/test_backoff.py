@@ -18,7 +18,7 @@ from stories.models import Attempt, AuditEntry, BatchOrder, Run
 from stories.runs.lifecycle import cancel_run, count_states, resume_run
 from tests.provider import Fault, Provider
 from tests.provider_batches import BATCHES, body_of, line
-from tests.stories.test_batching import advance, begin
+from tests.stories.generation.batches.test_steps import advance, begin
 
 pytestmark = pytest.mark.django_db
 SAID = {"error": {"message": "Rate limit reached", "type": "rate_limit_error", "code": "rate_limit_exceeded"}}

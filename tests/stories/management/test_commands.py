@@ -119,7 +119,7 @@ def test_promote_and_roll_back(web: Web, provider: Provider) -> None:
     ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
-    """In this process: tests/test_commands_bad_input.py shows what a shell sees of it."""
+    """In this process: tests/system/test_commands_bad_input.py shows what a shell sees of it."""
     make_serving_model()
     with pytest.raises(CommandError, match=sentence) as refused:
         call_command(*arguments)
