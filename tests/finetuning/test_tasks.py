@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from finetuning import tasks, training
 from finetuning.models import Job
-from tests.finetuning.makers import advance, fresh, make_built_dataset, make_model, make_started_job
+from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job
 from tests.provider import Fault, Provider
 
 RESULTS = b"step,train_loss\n1,0.5\n"

@@ -16,7 +16,7 @@ from stories.tasks import publish_run, sweep, sweep_batches
 from tests.conftest import Workers
 from tests.factories import make_attempt, make_story
 from tests.provider import Provider
-from tests.provider_batches import BATCHES, TEXT
+from tests.provider.batches import BATCHES, TEXT
 from tests.servers import wait_until
 from tests.sites import child_environment, manage
 from tests.stories.generation.batches.test_steps import advance, begin

@@ -16,7 +16,7 @@ from finetuning.datasets import full_path
 from finetuning.models import Dataset, Job
 from stories.promotion import promote
 from tests.factories import make_run
-from tests.finetuning.makers import (
+from tests.finetuning.factories import (
     advance,
     fresh,
     make_approved,

@@ -16,7 +16,7 @@ from finetuning.tokens import estimate_tokens
 from stories.models import Story
 from stories.values.combos import make_combo
 from tests.factories import make_run, make_story
-from tests.finetuning.makers import make_approved, make_approved_story
+from tests.finetuning.factories import make_approved, make_approved_story
 
 pytestmark = pytest.mark.django_db
 

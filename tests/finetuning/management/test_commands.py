@@ -20,7 +20,7 @@ from finetuning.datasets import build_dataset, full_path
 from finetuning.management.output import watch
 from finetuning.models import Dataset, Job
 from tests.factories import make_run
-from tests.finetuning.makers import (
+from tests.finetuning.factories import (
     advance,
     fresh,
     make_approved,

@@ -11,7 +11,7 @@ from finetuning.exports import results_csv
 from finetuning.models import Job
 from stories.language_models import ensure_models, find_model
 from stories.models import LanguageModel
-from tests.finetuning.makers import fresh, make_approved, make_due, make_model
+from tests.finetuning.factories import fresh, make_approved, make_due, make_model
 
 pytestmark = pytest.mark.django_db
 

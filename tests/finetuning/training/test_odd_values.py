@@ -12,7 +12,7 @@ from hypothesis import strategies as some
 from finetuning.models import Job, JobEvent
 from finetuning.results import parse_results, read_figures, read_total_steps
 from finetuning.training import poll
-from tests.finetuning.makers import advance, make_started_job
+from tests.finetuning.factories import advance, make_started_job
 from tests.provider import Provider
 
 pytestmark = pytest.mark.django_db

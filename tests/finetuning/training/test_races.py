@@ -13,7 +13,14 @@ from finetuning import training
 from finetuning.models import Job
 from finetuning.training import plan, states
 from stories.models import SpendDay
-from tests.finetuning.makers import advance, fresh, make_built_dataset, make_due, make_model, make_started_job
+from tests.finetuning.factories import (
+    advance,
+    fresh,
+    make_built_dataset,
+    make_due,
+    make_model,
+    make_started_job,
+)
 from tests.provider import Provider
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]

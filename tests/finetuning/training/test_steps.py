@@ -19,7 +19,7 @@ from llm import clients
 from stories.errors import OverBudget, UnknownModel
 from stories.models import LanguageModel, PromptStyle, SpendDay
 from tests.factories import make_dataset
-from tests.finetuning.makers import (
+from tests.finetuning.factories import (
     advance,
     fresh,
     make_approved,

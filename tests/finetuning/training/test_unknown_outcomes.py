@@ -12,7 +12,7 @@ from finetuning.models import Job
 from finetuning.training import creation, remote
 from stories.models import SpendDay
 from stories.operations import seeding
-from tests.finetuning.makers import advance, fresh, make_started_job
+from tests.finetuning.factories import advance, fresh, make_started_job
 from tests.provider import Fault, Provider
 
 pytestmark = pytest.mark.django_db

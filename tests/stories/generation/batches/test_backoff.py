@@ -17,7 +17,7 @@ from stories.generation.batches import backoff, lease
 from stories.models import Attempt, AuditEntry, BatchOrder, Run
 from stories.runs.lifecycle import cancel_run, count_states, resume_run
 from tests.provider import Fault, Provider
-from tests.provider_batches import BATCHES, body_of, line
+from tests.provider.batches import BATCHES, body_of, line
 from tests.stories.generation.batches.test_steps import advance, begin
 
 pytestmark = pytest.mark.django_db

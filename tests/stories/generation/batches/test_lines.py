@@ -14,7 +14,7 @@ from stories.generation.batches.lines import Line, read_answer, read_line, split
 from stories.models import Attempt, BatchOrder, Run, Story
 from stories.runs.lifecycle import count_states
 from tests.provider import Provider
-from tests.provider_batches import TEXT, body_of, line
+from tests.provider.batches import TEXT, body_of, line
 from tests.stories.generation.batches.test_steps import advance, begin
 
 pytestmark = pytest.mark.django_db

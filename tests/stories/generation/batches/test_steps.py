@@ -17,7 +17,7 @@ from stories.runs.lifecycle import cancel_run, count_states, plan_run, start_run
 from stories.tasks import publish_run
 from tests.factories import make_model, make_template
 from tests.provider import Fault, Provider
-from tests.provider_batches import BATCHES, TEXT
+from tests.provider.batches import BATCHES, TEXT
 from tests.servers import Child
 
 pytestmark = pytest.mark.django_db

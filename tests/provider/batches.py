@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse, Response
 
-from tests.provider_jobs import Jobs
+from tests.provider.jobs import Jobs
 
 BATCHES = "/v1/batches"
 TEXT = "宋朝的铸剑师和奥特曼一起打败了怪兽。"

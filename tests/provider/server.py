@@ -7,7 +7,7 @@
     provider.hold_after = 3                          streams wait after three pieces, until provider.release()
 
 It runs in a thread of the test process; the SDK, the workers and the site reach it through `base_url`.
-Files and fine-tuning jobs: tests/provider_jobs.py; batches: tests/provider_batches.py.
+Files and fine-tuning jobs: tests/provider/jobs.py; batches: tests/provider/batches.py.
 """
 
 import asyncio
@@ -28,8 +28,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.provider_batches import BATCHES, Batches
-from tests.provider_jobs import Jobs
+from tests.provider.batches import BATCHES, Batches
+from tests.provider.jobs import Jobs
 
 CHAT, COMPLETIONS, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/models"
 MODERATIONS = "/v1/moderations"  # costs nothing: neither a fault nor `posts` means it unless it is named
