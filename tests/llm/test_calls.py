@@ -22,6 +22,7 @@ from llm.errors import (
 from llm.retry import patiently
 from tests.environment import free_port
 from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
+from tests.servers import wait_until
 
 SECRET = "sk-secret-of-the-tests"
 ASK = calls.Ask(
@@ -333,10 +334,7 @@ async def test_who_stops_reading_closes_the_call(provider):
         pieces = streams.stream(api, ASK)
         await anext(pieces)
         await pieces.aclose()
-    for _ in range(100):
-        if provider.posts()[0].closed_early_at:
-            break
-        await asyncio.sleep(0.02)
+    await asyncio.to_thread(wait_until, lambda: provider.posts()[0].closed_early_at)
 
     assert provider.posts()[0].closed_early_at is not None
     assert provider.posts()[0].pieces < 10

@@ -118,7 +118,7 @@ def test_silence_is_told_from_a_broken_connection(
 
 def whole_twice(pause: float) -> None:
     calls.complete("default", ASK)
-    time.sleep(pause)
+    time.sleep(pause)  # the connection lies idle
     calls.complete("default", ASK)
 
 
@@ -128,7 +128,7 @@ def streamed_twice(pause: float) -> None:
         try:
             for wait in (pause, 0.0):
                 _pieces = [piece async for piece in streams.stream(api, ASK)]
-                await asyncio.sleep(wait)
+                await asyncio.sleep(wait)  # the connection lies idle
         finally:
             await api.close()
 

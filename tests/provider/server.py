@@ -30,6 +30,7 @@ from starlette.routing import Route
 
 from tests.provider.batches import BATCHES, Batches
 from tests.provider.jobs import Jobs
+from tests.servers import wait_until
 
 CHAT, COMPLETIONS, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/models"
 MODERATIONS = "/v1/moderations"  # costs nothing: neither a fault nor `posts` means it unless it is named
@@ -185,8 +186,7 @@ class Provider:
             server = uvicorn.Server(config)
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
             thread.start()
-            while not server.started:
-                time.sleep(0.01)
+            wait_until(lambda: server.started, every=0.01, what="the provider has started")
             yield
             self.reset()
             server.should_exit = True

@@ -16,6 +16,7 @@ from stories.consumers import StoryConsumer
 from stories.live import broker, snapshots
 from stories.models import Story
 from tests.factories import make_story
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 
@@ -45,9 +46,8 @@ class Connection:
     async def _send(self, message: dict[str, Any]) -> None:
         if self.stuck:
             await asyncio.Event().wait()
-        await asyncio.sleep(
-            random.random() / 500
-        )  # a socket takes its time, and the next hint comes meanwhile
+        # A socket takes its time, and the next hint comes meanwhile.
+        await asyncio.sleep(random.random() / 500)
         if message["type"] == "websocket.send":
             self._take(json.loads(message["text"]))
         elif message["type"] == "websocket.close":
@@ -61,9 +61,7 @@ class Connection:
             self.text += message["text"]
 
     async def until(self, done: Any) -> None:
-        async with asyncio.timeout(10):
-            while not done():  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
+        await asyncio.to_thread(wait_until, done, seconds=10, every=0.01)
 
 
 @pytest.fixture
@@ -111,7 +109,7 @@ async def test_hints_lost_doubled_late_and_mixed_with_reads_give_the_text_in_ord
             0
         ]:
             board._hand_out([one])
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.002)  # the connections send meanwhile
     await Story.objects.filter(pk=story.pk).aupdate(state="written", end_reason="stop")
     board._hand_out([broker.changed(story.pk)])
     for connection in connections:

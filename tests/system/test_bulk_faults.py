@@ -87,7 +87,7 @@ def test_a_worker_killed_before_or_after_the_provider_answered(
     story = run.stories.get()
     assert (story.state, story.end_reason) == ("failed", "lost")
     assert story.attempts.get().state == Attempt.State.UNKNOWN
-    time.sleep(1)
+    time.sleep(1)  # a worker that asked again would do so by now
     assert len(provider.posts(CHAT)) == 1, "nobody asks again by himself"
 
 
@@ -126,7 +126,7 @@ def test_the_same_message_three_times_is_one_call(provider: Provider, start_work
         publish(generate_story, run.stories.get().pk)
     wait_for_end(run)
     publish(generate_story, run.stories.get().pk)
-    time.sleep(1)
+    time.sleep(1)  # a worker that asked again would do so by now
     assert len(provider.posts(CHAT)) == 1
     assert Attempt.objects.count() == 1
 
@@ -191,7 +191,7 @@ def test_redis_killed_with_work_queued(provider: Provider, other_redis: tuple[in
     with worker, beat:
         wait_until(lambda: len(provider.posts(CHAT)) >= 8, seconds=40)
         server.kill()
-        time.sleep(2)
+        time.sleep(2)  # Redis is away
         with start_redis(port, log=LOGS / f"redis-{port}-again.log"):
             age_messages()
             wait_until(lambda: state_of(run) == Run.State.DONE, seconds=90, what="the run ends")

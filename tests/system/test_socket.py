@@ -108,7 +108,7 @@ def test_stop_is_for_the_owner_and_keeps_the_text(
     guest.socket.send('{"type":"stop"}')
     owner.socket.send("rubbish")
     owner.socket.send("[]")
-    time.sleep(0.7)
+    time.sleep(0.7)  # a stop that was obeyed would show by now
     assert Story.objects.get(pk=story.pk).state == "writing"
     owner.socket.send('{"type":"stop"}')
     for viewer in (owner, guest):
@@ -207,7 +207,7 @@ def test_who_shouts_is_let_go_and_others_are_unharmed(
     with pytest.raises(ConnectionClosed):
         for _ in range(1000):
             loud.socket.send('{"type":"hello"}')
-            time.sleep(0.001)
+            time.sleep(0.001)  # a thousand messages a second
     assert loud.socket.close_code == 1008
     with pytest.raises(ConnectionClosed):
         big.socket.send("x" * 2 * 1024 * 1024)

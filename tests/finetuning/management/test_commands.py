@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import threading
-import time
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +29,7 @@ from tests.finetuning.factories import (
     make_started_job,
 )
 from tests.provider import Fault, Provider
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.django_db
 RESULTS = (
@@ -190,8 +190,7 @@ def test_train_wait_returns_when_it_succeeded(
     make_built_dataset()
 
     def succeed() -> None:
-        while not provider.jobs.jobs:
-            time.sleep(0.05)
+        wait_until(lambda: provider.jobs.jobs)
         provider.jobs.succeed("ftjob-1", results=RESULTS, model="ft:base-zh:org:ultraman:1")
 
     helper = threading.Thread(target=succeed)

@@ -1,7 +1,5 @@
 """The loop's middle on the repository's own model server: train, train further, and read what it measured."""
 
-import time
-
 import pytest
 from django.conf import settings
 
@@ -12,17 +10,19 @@ from finetuning.models import Job
 from stories.language_models import ensure_models, find_model
 from stories.models import LanguageModel
 from tests.finetuning.factories import fresh, make_approved, make_due, make_model
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.django_db
 
 
 def train(**kw: object) -> Job:
     job = training.order_job(**kw)
-    deadline = time.monotonic() + 60
-    while not fresh(job).has_ended:
-        assert time.monotonic() < deadline, fresh(job).state
+
+    def ended() -> bool:
         training.advance_job(make_due(job))
-        time.sleep(0.1)
+        return fresh(job).has_ended
+
+    wait_until(ended, seconds=60, every=0.1, what="the job ends")
     return fresh(job)
 
 

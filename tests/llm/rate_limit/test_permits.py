@@ -168,7 +168,7 @@ def test_a_reader_goes_before_those_who_wait() -> None:
     crowd = [threading.Thread(target=work) for _ in range(3)]
     for one in crowd:
         one.start()
-    time.sleep(0.2)
+    time.sleep(0.2)  # all three have asked by then, and wait
     began = time.monotonic()
     take(urgent=True)
     waited = time.monotonic() - began

@@ -15,7 +15,7 @@ def test_a_loop_ends_at_whatever_moment_its_last_viewer_leaves() -> None:
 
     async def watch(seconds: float) -> None:
         mailbox = switchboard().open(uuid.uuid4())
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # the moment at which it leaves
         switchboard().close(mailbox)
 
     for moment in range(120):

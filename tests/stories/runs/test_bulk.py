@@ -14,6 +14,7 @@ from stories.models import Attempt, Run, Story
 from stories.runs.lifecycle import cancel_run, pause_run, resume_run
 from tests.factories import make_run, make_story
 from tests.provider import CHAT, Fault, Provider
+from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -82,8 +83,7 @@ def limited_then(provider: Provider, story: Story, act: object) -> float:
 
     thread = threading.Thread(target=work)
     thread.start()
-    while not provider.posts(CHAT):
-        time.sleep(0.01)
+    wait_until(lambda: provider.posts(CHAT), every=0.01)
     act()  # type: ignore[operator]
     began = time.monotonic()
     thread.join()

@@ -1,6 +1,5 @@
 """Runs through the Batch API: half the price, each answer once, one order at the provider."""
 
-import time
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,7 +17,7 @@ from stories.tasks import publish_run
 from tests.factories import make_model, make_template
 from tests.provider import Fault, Provider
 from tests.provider.batches import BATCHES, TEXT
-from tests.servers import Child
+from tests.servers import Child, wait_until
 
 pytestmark = pytest.mark.django_db
 
@@ -216,11 +215,12 @@ def test_the_model_server_writes_a_whole_run(model_server: Any, db: None) -> Non
         is_batch=True,
     )
     start_run(run)
-    deadline = time.monotonic() + 60
-    while Run.objects.get(pk=run.pk).state != Run.State.DONE:
-        assert time.monotonic() < deadline
+
+    def done() -> bool:
         advance(steps=2)
-        time.sleep(0.2)
+        return Run.objects.get(pk=run.pk).state == Run.State.DONE
+
+    wait_until(done, seconds=60, every=0.2, what="the run is done")
     assert count_states(run)["written"] == 6
     # base-zh makes mistakes on purpose, so a story of its own may lack anything but words.
     assert all(len(text) > 100 for text in run.stories.values_list("text", flat=True))

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +14,7 @@ from stories.readers import orders
 from stories.readers.identity import Reader
 from tests.factories import make_serving_model, make_story
 from tests.provider import Fault, Provider
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 CHAT = "/v1/chat/completions"
@@ -28,13 +28,6 @@ def story(provider: Provider) -> Story:
 def written(story: Story) -> Story:
     streaming.write(story)
     return Story.objects.get(pk=story.pk)
-
-
-def eventually(condition: Callable[[], Any], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.02)
 
 
 def in_thread(story: Story) -> threading.Thread:
@@ -60,7 +53,7 @@ def test_it_works(provider: Provider, story: Story) -> None:
 def test_text_is_committed_while_it_is_being_written(provider: Provider, story: Story) -> None:
     provider.pieces, provider.hold_after = ["从前", "有座", "山。"], 2
     thread = in_thread(story)
-    eventually(lambda: Story.objects.get(pk=story.pk).text == "从前有座")
+    wait_until(lambda: Story.objects.get(pk=story.pk).text == "从前有座")
     assert Story.objects.get(pk=story.pk).state == Story.State.WRITING
     assert story.attempts.get().state == Attempt.State.STREAMING
     provider.release()
@@ -152,13 +145,13 @@ def test_out_of_quota_says_so(provider: Provider, story: Story) -> None:
 def test_stop_closes_the_call_within_a_second_and_keeps_the_text(provider: Provider, story: Story) -> None:
     provider.pieces, provider.hold_after = ["从前", "有座", "山。"], 2
     thread = in_thread(story)
-    eventually(lambda: Story.objects.get(pk=story.pk).length == 4)
+    wait_until(lambda: Story.objects.get(pk=story.pk).length == 4)
     asked = time.monotonic()
     assert streaming.request_stop(story)
     thread.join(10)
     story.refresh_from_db()
     assert (story.state, story.end_reason, story.text) == ("interrupted", "stopped", "从前有座")
-    eventually(lambda: provider.posts(CHAT)[0].closed_early_at)
+    wait_until(lambda: provider.posts(CHAT)[0].closed_early_at)
     assert provider.posts(CHAT)[0].closed_early_at - asked < 1.5
 
 
@@ -188,7 +181,7 @@ def test_a_retry_from_nothing_has_another_name(provider: Provider, story: Story)
 def test_a_story_taken_from_this_worker_is_left_alone(provider: Provider, story: Story) -> None:
     provider.pieces, provider.hold_after = ["从前", "有座", "山。"], 2
     thread = in_thread(story)
-    eventually(lambda: Story.objects.get(pk=story.pk).length == 4)
+    wait_until(lambda: Story.objects.get(pk=story.pk).length == 4)
     Story.objects.filter(pk=story.pk).update(fence=77, text="别人写的", length=4)
     provider.release()
     thread.join(15)
