@@ -9,10 +9,11 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from tests.environment import DATA_DIR  # first: it makes the environment of this process and its children
-from tests.servers import Child, python, start_redis
+from tests.servers import Child, python, start_redis, wait_until
 
 TICKS = os.sysconf("SC_CLK_TCK")
 WORKERS, THREADS = 2, 12
+MAX_SECONDS = 3600.0  # of one run
 
 
 @dataclass(frozen=True)
@@ -48,12 +49,16 @@ class Copy:
         start_run(run)
         publish_run(run)
         swept = began
-        while run.state not in (Run.State.DONE, Run.State.PAUSED):
-            time.sleep(0.25)
+
+        def ended() -> bool:
+            nonlocal swept
             if time.monotonic() - swept > 10:  # what beat does
                 swept = time.monotonic()
                 sweep()
             run.refresh_from_db()
+            return run.state in (Run.State.DONE, Run.State.PAUSED)
+
+        wait_until(ended, seconds=MAX_SECONDS, every=0.25, what="the run ends")
         seconds = time.monotonic() - began
         states = count_states(run)
         return Order(

@@ -21,9 +21,11 @@ from contextlib import closing
 from pathlib import Path
 
 from bench.visitor import TOKEN, Step, Visitor
+from tests.servers import wait_until
 from tests.sites import Site
 
 PAUSE = 0.2  # seconds between a person's requests
+MAX_SECONDS = 4 * 3600.0  # of the import
 LIMITS = ("READER_STORIES_PER_DAY", "READER_STREAMS", "ADDRESS_STORIES_PER_DAY")
 DYNASTIES, POWERS, TYPES = "唐宋元明清汉魏晋", ("隐形", "飞行", "喷火"), ("轻松", "努力", "艰难")
 TEXT = "长安的宵禁鼓刚敲过三遍，金吾卫的小校尉追着一道流星跑出城门，再抬头时，眼前已是车水马龙的今天。" * 6
@@ -139,10 +141,14 @@ def state_of_import(site: Site) -> tuple[str, int]:
 def wait_for_import(site: Site) -> float:
     """Until it is published; how many seconds that took. Raises `Step` if it was refused."""
     began = time.monotonic()
-    while (state := state_of_import(site))[0] != "published":
+
+    def published() -> bool:
+        state = state_of_import(site)
         if state[0] in ("removing", "refused"):
             raise Step(f"the import ended as {state}")
-        time.sleep(1)
+        return state[0] == "published"
+
+    wait_until(published, seconds=MAX_SECONDS, every=1, what="the import is published")
     return time.monotonic() - began
 
 
@@ -164,12 +170,12 @@ def measure(site: Site, folder: Path, rows: int, idle: float) -> None:
     for person in people:
         person.start()
     marks = [time.monotonic()]
-    time.sleep(idle)
+    time.sleep(idle)  # the people alone
     marks.append(time.monotonic())
     uploader.upload(file)
     took = wait_for_import(site)
     marks.append(time.monotonic())
-    time.sleep(idle)
+    time.sleep(idle)  # the people alone, once more
     marks.append(time.monotonic())
     over.set()
     for person in people:
@@ -200,7 +206,7 @@ def main() -> int:
     try:
         site.start()
         measure(site, folder, rows, idle)
-    except Step as reason:
+    except (Step, AssertionError) as reason:
         print(reason, file=sys.stderr)
         return 1
     finally:

@@ -2,7 +2,7 @@
 
     python -m bench.journey            a fresh copy of its own, 486 + 135 stories
 
-`tests/test_journey.py` walks the same steps at a small size and asserts what each returns.
+`tests/system/test_journey.py` walks the same steps at a small size and asserts what each returns.
 """
 
 import csv
@@ -20,6 +20,7 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 from bench.visitor import Step, Visitor
+from tests.servers import wait_until
 from tests.sites import Result, Site, manage
 
 COLUMNS = ["dynasty", "super_power", "story_type", "story"]
@@ -236,11 +237,10 @@ class Journey:
         return {"state": told["state"], "model": told["model"], "characters": len(told["text"])}
 
     def _wait_for_run(self, run: int) -> None:
-        deadline = time.monotonic() + 10 * MINUTES
-        while self.query("SELECT state FROM stories_run WHERE id=?", run) != [("done",)]:
-            if time.monotonic() > deadline:
-                raise Step(f"run {run} was not done in ten minutes")
-            time.sleep(0.3)
+        def done() -> bool:
+            return self.query("SELECT state FROM stories_run WHERE id=?", run) == [("done",)]
+
+        wait_until(done, seconds=10 * MINUTES, every=0.3, what=f"run {run} is done")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
@@ -300,7 +300,7 @@ def main() -> int:
         site.start()
         journey.figures.append(("0 make run", time.monotonic() - began, {"demo content": False}))
         walk(journey, first=FIRST, further=FURTHER)
-    except Step as reason:
+    except (Step, AssertionError) as reason:
         print(reason, file=sys.stderr)
         return 1
     finally:

@@ -133,7 +133,7 @@ def _provider() -> Iterator[Provider]:
 
 @pytest.fixture
 def provider(_provider: Provider, settings: Any) -> Iterator[Provider]:
-    """Our own provider with fault switches, as the default endpoint; see tests/provider.py."""
+    """Our own provider with fault switches, as the default endpoint; see tests/provider/server.py."""
     _provider.reset()
     point_at(settings, _provider.base_url)
     yield _provider

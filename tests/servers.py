@@ -11,22 +11,27 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from tests.environment import BASE_DIR
 
 START_SECONDS = 90.0  # two seconds when nothing else runs
+Found = TypeVar("Found")
 
 
 def wait_until(
-    done: Callable[[], bool], *, seconds: float = 30.0, every: float = 0.05, what: str = ""
-) -> None:
-    """Returns when `done()`; fails the test after `seconds`."""
+    done: Callable[[], Found], *, seconds: float = 30.0, every: float = 0.05, what: str = ""
+) -> Found:
+    """Calls `done` until it returns something true, and returns that; fails the test after `seconds`.
+
+    In a coroutine: `await asyncio.to_thread(wait_until, done)`.
+    """
     deadline = time.monotonic() + seconds
-    while not done():
+    while not (found := done()):
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {what or done.__name__}")
         time.sleep(every)
+    return found
 
 
 def answers(url: str) -> bool:

@@ -28,7 +28,7 @@ from tests.factories import (
     make_template,
 )
 from tests.sites import Web
-from tests.test_security import addresses
+from tests.system.test_security import addresses
 
 pytestmark = pytest.mark.django_db(transaction=True)
 SIGNING_IN = {

@@ -74,7 +74,7 @@ def test_reaching_the_end_counts_as_reading_it(page: Page, web: Web) -> None:
 
 def test_a_long_story_is_not_read_by_opening_it(page: Page, web: Web) -> None:
     open_story(page, web, make_approved_story(text="怪兽又近了一步。\n" * 300))
-    page.wait_for_timeout(2500)
+    page.wait_for_timeout(2500)  # a page that counted it as read would have said so by now
     expect(page.get_by_role("button", name="读完了")).to_be_visible()
     assert not Reaction.objects.exists()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.finetuning.makers import DYNASTIES, POWERS, TYPES
+from tests.finetuning.factories import DYNASTIES, POWERS, TYPES
 from tests.sites import Site
 
 TRAINING_SECONDS = 60_000

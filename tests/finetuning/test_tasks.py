@@ -1,6 +1,5 @@
 """The sweeper and the tasks: every due job goes on, with real workers and without any other message."""
 
-import time
 from datetime import timedelta
 from typing import Any
 
@@ -9,8 +8,9 @@ from django.utils import timezone
 
 from finetuning import tasks, training
 from finetuning.models import Job
-from tests.finetuning.makers import advance, fresh, make_built_dataset, make_model, make_started_job
+from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job
 from tests.provider import Fault, Provider
+from tests.servers import wait_until
 
 RESULTS = b"step,train_loss\n1,0.5\n"
 
@@ -60,15 +60,16 @@ def test_real_workers_finish_a_job_that_only_the_sweeper_knows_of(
 ) -> None:
     """Redis lost every message and beat was dead for a while: the rows are enough."""
     job = make_started_job()
-    deadline = time.monotonic() + 60
-    while not fresh(job).has_ended:
-        assert time.monotonic() < deadline, fresh(job).state
+
+    def ended() -> bool:
         Job.objects.filter(next_poll_at__isnull=False).update(next_poll_at=timezone.now())
         tasks.sweep_jobs.apply_async()
         tasks.sweep_jobs.apply_async()  # two beats
         if provider.jobs.jobs:
             provider.jobs.succeed("ftjob-1", results=RESULTS)
-        time.sleep(0.3)
+        return fresh(job).has_ended
+
+    wait_until(ended, seconds=60, every=0.3, what="the job ends")
     assert (fresh(job).state, fresh(job).steps.count()) == (Job.State.SUCCEEDED, 1)
     assert len(provider.posts("/v1/fine_tuning/jobs")) == 1
     assert len(provider.posts("/v1/files")) == 2
@@ -82,10 +83,7 @@ def test_a_worker_killed_while_it_creates_leaves_one_remote_job(
     job = advance(make_started_job())
     provider.next(Fault.DONE_BUT_HANG, path="/v1/fine_tuning/jobs")
     tasks.advance_job.apply_async([str(job.pk)])
-    deadline = time.monotonic() + 30
-    while not provider.posts("/v1/fine_tuning/jobs"):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_until(lambda: provider.posts("/v1/fine_tuning/jobs"))
     workers.kill("bulk")
     assert fresh(job).state == Job.State.CREATING
     Job.objects.update(lease_until=timezone.now())

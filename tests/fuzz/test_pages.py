@@ -28,7 +28,7 @@ from tests.factories import (
 )  # fmt: skip
 from tests.fuzz import odd
 from tests.fuzz.odd import Request, form, one_by_one, with_bodies, with_headers
-from tests.test_security import walk
+from tests.system.test_security import walk
 
 pytestmark = [
     pytest.mark.django_db,

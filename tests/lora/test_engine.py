@@ -1,6 +1,5 @@
 """Writing: batches, adapters side by side, stop strings, limits, seeds, and what is refused."""
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +11,7 @@ from openai import APIStatusError, BadRequestError, NotFoundError, OpenAI, RateL
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.model_server.conftest import Server
+from tests.servers import wait_until
 
 from .conftest import Tuned, ask
 from .tiny import combos, story
@@ -136,14 +136,15 @@ def test_too_many_requests_are_429_and_leaving_makes_room(start: Callable[..., S
     assert caught.value.response.headers["retry-after"] == "1"
     for stream in streams:
         stream.close()
-    deadline = time.monotonic() + 10
-    while True:
+
+    def has_room() -> bool:
         try:
             assert ask(client, "tiny", COMBO, max_tokens=3)
-            break
         except RateLimitError:
-            assert time.monotonic() < deadline, "the streams that were left still write"
-            time.sleep(0.1)
+            return False
+        return True
+
+    wait_until(has_room, seconds=10, every=0.1, what="the streams that were left no longer write")
 
 
 def test_a_deleted_model_is_gone_and_bases_stay(client: OpenAI, server: Server, second: Tuned) -> None:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -33,13 +32,11 @@ def order(client: OpenAI, method: Any, **options: Any) -> FineTuningJob:
 
 
 def until_step(client: OpenAI, job: str, step: int, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not any(
-        isinstance(event.data, dict) and event.data["step"] >= step
-        for event in client.fine_tuning.jobs.list_events(job, limit=5).data
-    ):
-        assert time.monotonic() < deadline, "no such step"
-        time.sleep(0.1)
+    def reached() -> bool:
+        events = client.fine_tuning.jobs.list_events(job, limit=5).data
+        return any(isinstance(event.data, dict) and event.data["step"] >= step for event in events)
+
+    wait_until(reached, seconds=seconds, every=0.1, what=f"step {step}")
 
 
 def descendants(pid: int) -> list[int]:
@@ -72,10 +69,7 @@ def test_a_killed_server_goes_on_from_the_last_checkpoint(start: Callable[..., S
     family = descendants(server.process.pid)
     assert len(family) >= 3
     server.stop(signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while alive(family):
-        assert time.monotonic() < deadline, "the training lives on without its server"
-        time.sleep(0.1)
+    wait_until(lambda: not alive(family), seconds=10, every=0.1, what="the training ends with its server")
     client = start(data=server.data).client
     tuned = finish(client, job, [])
     said = [event.message for event in client.fine_tuning.jobs.list_events(job.id, limit=100)]
@@ -90,10 +84,7 @@ def test_a_paused_job_keeps_what_it_learnt(client: OpenAI, server: Server, first
     job = order(client, supervised(), validation_file=upload(client, chat_lines(15)[12:]))
     until_step(client, job.id, 10)
     assert client.fine_tuning.jobs.pause(job.id).status == "paused"
-    deadline = time.monotonic() + 30
-    while descendants(server.process.pid):
-        assert time.monotonic() < deadline, "the training of a paused job lives on"
-        time.sleep(0.1)
+    wait_until(lambda: not descendants(server.process.pid), every=0.1, what="the paused job's training ends")
     paused = client.fine_tuning.jobs.retrieve(job.id)
     assert (paused.status, paused.finished_at) == ("paused", None)
     with pytest.raises(BadRequestError, match="it is paused"):
@@ -113,10 +104,7 @@ def test_a_cancelled_job_ends_within_seconds_and_the_next_one_begins(client: Ope
     assert client.fine_tuning.jobs.retrieve(waiting.id).status in ("queued", "validating_files")
     family = descendants(server.process.pid)
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
-    deadline = time.monotonic() + 4
-    while alive(family):
-        assert time.monotonic() < deadline, "it trains on"
-        time.sleep(0.05)
+    wait_until(lambda: not alive(family), seconds=4, what="the training ends")
     assert finish(client, waiting, []).model
 
 

@@ -19,7 +19,7 @@ from openai import OpenAI
 from openai.types.fine_tuning import FineTuningJob
 
 from tests.environment import free_port
-from tests.servers import START_SECONDS, answers
+from tests.servers import START_SECONDS, answers, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 DYNASTIES = ["唐", "宋", "元", "明", "清", "汉", "魏", "晋", "南北朝"]
@@ -75,11 +75,12 @@ def start_server(data: Path, *options: str, key: str = "none") -> Server:
         stdout=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + START_SECONDS
-    while not answers(f"{address}/health"):
+
+    def is_ready() -> bool:
         assert process.poll() is None, "the server ended at its start"
-        assert time.monotonic() < deadline, f"the server does not answer after {START_SECONDS:g} s"
-        time.sleep(0.1)
+        return answers(f"{address}/health")
+
+    wait_until(is_ready, seconds=START_SECONDS, every=0.1, what="the server answers")
     client = OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=60)
     return Server(process, address, data, client)
 
@@ -157,19 +158,19 @@ def method(**hyperparameters: Any) -> Any:
 
 def until(client: OpenAI, job: str, *statuses: str, seconds: float = 60) -> FineTuningJob:
     """The job once it has one of the statuses."""
-    deadline = time.monotonic() + seconds
-    while (found := client.fine_tuning.jobs.retrieve(job)).status not in statuses:
-        assert time.monotonic() < deadline, f"still {found.status} after {seconds} s"
-        time.sleep(0.1)
-    return found
+
+    def reached() -> FineTuningJob | None:
+        found = client.fine_tuning.jobs.retrieve(job)
+        return found if found.status in statuses else None
+
+    return wait_until(reached, seconds=seconds, every=0.1, what=f"the job is {' or '.join(statuses)}")
 
 
 def until_metrics(client: OpenAI, job: str, seconds: float = 30) -> None:
     """Waits until the job has told of a few steps."""
-    deadline = time.monotonic() + seconds
-    while len(client.fine_tuning.jobs.list_events(job).data) < 5:
-        assert time.monotonic() < deadline, "no metrics"
-        time.sleep(0.05)
+    wait_until(
+        lambda: len(client.fine_tuning.jobs.list_events(job).data) >= 5, seconds=seconds, what="metrics"
+    )
 
 
 @dataclass

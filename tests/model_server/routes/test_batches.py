@@ -1,7 +1,6 @@
 """/v1/batches through the real SDK."""
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from tests.model_server.conftest import Server, combos
+from tests.servers import wait_until
 
 CHAT = "/v1/chat/completions"
 Lines = list[dict[str, Any]]
@@ -32,11 +32,11 @@ def create(client: OpenAI, lines: Lines | bytes, **more: Any) -> Any:
 
 
 def until_ended(client: OpenAI, id: str, *, seconds: float = 60) -> Any:
-    deadline = time.monotonic() + seconds
-    while (found := client.batches.retrieve(id)).status not in ("completed", "failed", "cancelled"):
-        assert time.monotonic() < deadline, f"still {found.status} after {seconds} s"
-        time.sleep(0.1)
-    return found
+    def ended() -> Any:
+        found = client.batches.retrieve(id)
+        return found if found.status in ("completed", "failed", "cancelled") else None
+
+    return wait_until(ended, seconds=seconds, every=0.1, what="the batch ends")
 
 
 def read(client: OpenAI, file_id: str) -> dict[str, Any]:
@@ -115,8 +115,7 @@ def test_a_cancelled_batch_keeps_what_was_answered(start: Callable[..., Server])
     client = start().client
     many = [line(f"s{n}", ",".join(combo)) for n, combo in enumerate(combos(90))]
     batch = create(client, many)
-    while not client.batches.retrieve(batch.id).request_counts.completed:
-        time.sleep(0.02)
+    wait_until(lambda: client.batches.retrieve(batch.id).request_counts.completed, every=0.02)
     assert client.batches.cancel(batch.id).status == "cancelling"
     batch = until_ended(client, batch.id)
     assert batch.status == "cancelled"
@@ -129,8 +128,7 @@ def test_a_cancelled_batch_keeps_what_was_answered(start: Callable[..., Server])
 def test_a_batch_survives_its_server(start: Callable[..., Server]) -> None:
     server = start()
     batch = create(server.client, [line(f"s{n}", ",".join(combo)) for n, combo in enumerate(combos(20))])
-    while not server.client.batches.retrieve(batch.id).request_counts.completed:
-        time.sleep(0.02)
+    wait_until(lambda: server.client.batches.retrieve(batch.id).request_counts.completed, every=0.02)
     server.stop()
     again = start(data=server.data).client
     batch = until_ended(again, batch.id)

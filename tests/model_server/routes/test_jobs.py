@@ -11,6 +11,7 @@ import pytest
 from openai import BadRequestError, NotFoundError, OpenAI
 
 from tests.model_server.conftest import Server, chat_lines, combos, method, until, until_metrics, upload
+from tests.servers import wait_until
 
 STORY = "唐朝的画师秦越来到今天。秦越学会了“隐形”，与奥特曼打败怪兽，秦越打得轻松。"
 GOOD = chat_lines(combos(1)[:12], [f"{STORY}{number}。" for number in range(12)])
@@ -166,13 +167,10 @@ def test_a_cancelled_job_ends_at_once(start: Callable[..., Server]) -> None:
     until_metrics(client, job.id)
     assert client.fine_tuning.jobs.cancel(waiting.id).status == "cancelled"
     assert client.fine_tuning.jobs.cancel(job.id).status == "cancelled"
-    deadline = time.monotonic() + 15
-    while server.children():
-        assert time.monotonic() < deadline, "the child lives on"
-        time.sleep(0.05)
+    wait_until(lambda: not server.children(), seconds=15, what="the child ends")
     with pytest.raises(BadRequestError, match="already ended"):
         client.fine_tuning.jobs.cancel(job.id)
-    time.sleep(0.3)
+    time.sleep(0.3)  # a late result of the child would show by now
     ended = client.fine_tuning.jobs.retrieve(job.id)
     assert (ended.status, ended.fine_tuned_model) == ("cancelled", None)
 
@@ -210,10 +208,7 @@ def test_a_job_survives_a_restart_of_the_server(start: Callable[..., Server], si
     steps = [event.data["step"] for event in events if event.type == "metrics"]
     assert steps == sorted(set(steps), reverse=True)
     assert any("begins again" in event.message for event in events)
-    deadline = time.monotonic() + 5
-    while any(_lives(child) for child in children):
-        assert time.monotonic() < deadline, "the first child lives on without its server"
-        time.sleep(0.1)
+    wait_until(lambda: not any(map(_lives, children)), seconds=5, what="the first child ends with its server")
 
 
 def _lives(pid: int) -> bool:
