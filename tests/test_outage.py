@@ -1,12 +1,12 @@
-"""llm/outage.py: who may ask a Redis that was silent, and when."""
+"""llm/circuit_breaker.py: who may ask a Redis that was silent, and when."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from llm import outage as module
-from llm.outage import REST, Outage, outage_of
+from llm import circuit_breaker as module
+from llm.circuit_breaker import REST, Outage, outage_of
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import redis
 from django.conf import settings
 
-from llm.outage import Outage, outage_of
+from llm.circuit_breaker import Outage, outage_of
 from stories.operations.task_queue import CONNECTIONS, PATIENCE, publish
 from stories.tasks import generate_story, write_story
 from tests.environment import DATA_DIR, free_port

@@ -16,7 +16,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from llm.outage import outage_of
+from llm.circuit_breaker import outage_of
 from llm.rate_headers import NOTHING, Rates
 
 logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ ALONE_SHARE = 0.5  # of the last pace, when Redis cannot say what the others do
 REDIS_TIMEOUT = 1.0
 CONNECTIONS = 4
 LONGEST_HOLD = 600.0
-LONGEST_URGENT_HOLD = 60.0  # as in tell.lua
+LONGEST_URGENT_HOLD = 60.0  # as in observe.lua
 NEAR = 0.985  # of a named limit: the scripts keep 0.99 of it
 MICRO = 1_000_000
 SCRIPTS = Path(__file__).parent
@@ -83,7 +83,7 @@ def _server(url: str) -> tuple[Any, Any]:
         retry=once,
     )
     server = redis.Redis(connection_pool=pool)
-    take, tell = ((SCRIPTS / name).read_text("utf-8") for name in ("take.lua", "tell.lua"))
+    take, tell = ((SCRIPTS / name).read_text("utf-8") for name in ("acquire.lua", "observe.lua"))
     return server.register_script(take), server.register_script(tell)
 
 

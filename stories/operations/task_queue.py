@@ -13,7 +13,7 @@ from kombu.exceptions import LimitExceeded, OperationalError
 from kombu.pools import ProducerPool, Producers
 from redis.exceptions import RedisError
 
-from llm.outage import outage_of
+from llm.circuit_breaker import outage_of
 
 logger = logging.getLogger(__name__)
 PATIENCE = 2.0  # seconds that a page waits for Redis, or for a connection to it that others hold
