@@ -16,7 +16,7 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from llm.circuit_breaker import outage_of
+from llm.circuit_breaker import breaker_of
 from llm.rate_headers import NOTHING, Rates
 
 logger = logging.getLogger(__name__)
@@ -181,20 +181,20 @@ def _is_known(turn: Turn, rates: Rates) -> bool:
 
 def _run(script: int, pace: Pace, values: list[Any]) -> Any:
     """The script's reply, or None while Redis is away."""
-    outage = outage_of(settings.REDIS_URL)
-    if not outage.may_ask():
+    breaker = breaker_of(settings.REDIS_URL)
+    if not breaker.allows():
         return None
     try:
         reply = _server(settings.REDIS_URL)[script](keys=[pace.key], args=values)
     except (redis.RedisError, OSError) as error:
-        outage.begin()
+        breaker.record_failure()
         logger.warning("Redis is away, this process keeps a pace of its own: %s", error)
         return None
-    outage.end()
+    breaker.record_success()
     return reply
 
 
 def forget() -> None:
     """Everything this process has learnt, and that Redis was away."""
-    outage_of(settings.REDIS_URL).end()
+    breaker_of(settings.REDIS_URL).record_success()
     pace_of.cache_clear()
