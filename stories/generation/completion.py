@@ -1,6 +1,6 @@
 """Fills one story of a run by one whole answer, not streamed: what the bulk worker does.
 
-The turn comes first: while a story waits for the limit of its endpoint it is still queued, and its thread
+The permit comes first: while a story waits for the limit of its endpoint it is still queued, and its thread
 holds neither a claim nor a database connection.
 """
 
@@ -17,7 +17,7 @@ from llm import calls
 from llm.answers import Answer
 from llm.clients import READ_TIMEOUT
 from llm.errors import LLMError, OutcomeUnknown, OutOfMoney, TryAgainLater
-from llm.rate_limit import TooSoon, Turn, take_turn, tell
+from llm.rate_limit import Permit, TooSoon, acquire, observe
 from llm.retry import PATIENCE, TOO_MANY, patiently
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import states
@@ -38,7 +38,7 @@ MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
 def fill(story: Story) -> bool:
-    """Waits its turn, claims the story, makes one call and writes how it ended; True if there is a text.
+    """Waits for its permit, claims the story, makes one call and writes how it ended; True if there is a text.
 
     Does nothing if the story isn't due.
     """
@@ -46,7 +46,7 @@ def fill(story: Story) -> bool:
         return False
     release_scarce_connection()
     try:
-        turn = _take_turn(story, seconds=TURN_SECONDS)
+        permit = _acquire(story, seconds=TURN_SECONDS)
     except TooSoon as error:
         states.postpone(story, seconds=error.seconds + random.uniform(0, 1))
         return False
@@ -55,7 +55,7 @@ def fill(story: Story) -> bool:
     ask = _ask(story)
     release_scarce_connection()
     try:
-        answer = patiently(_calls(story, ask, turn), wanted=lambda: states.is_wanted(story))
+        answer = patiently(_calls(story, ask, permit), wanted=lambda: states.is_wanted(story))
     except LLMError as error:
         _keep(partial(take_error, story, attempt, error))
         return False
@@ -67,41 +67,41 @@ def _keep(write: Callable[[], T]) -> T:
     return write_when_free(write, seconds=KEPT_SECONDS)
 
 
-def _take_turn(story: Story, *, seconds: float) -> Turn:
+def _acquire(story: Story, *, seconds: float) -> Permit:
     assert story.language_model is not None
     model = story.language_model
-    return take_turn(model.base_url, model.name, tokens=MOST_TOKENS, seconds=seconds)
+    return acquire(model.base_url, model.name, tokens=MOST_TOKENS, seconds=seconds)
 
 
-def _calls(story: Story, ask: calls.Ask, turn: Turn) -> Callable[[], Answer]:
-    """One call in its turn each time it is asked; the first turn has come already."""
-    turns = [turn]
+def _calls(story: Story, ask: calls.Ask, permit: Permit) -> Callable[[], Answer]:
+    """One call with a permit of its own each time it is asked; the first permit is there already."""
+    permits = [permit]
 
     def call() -> Answer:
-        mine = turns.pop() if turns else _turn_again(story)
+        mine = permits.pop() if permits else _acquire_again(story)
         return _call(story, ask, mine)
 
     return call
 
 
-def _turn_again(story: Story) -> Turn:
+def _acquire_again(story: Story) -> Permit:
     try:
-        return _take_turn(story, seconds=PATIENCE)
+        return _acquire(story, seconds=PATIENCE)
     except TooSoon as error:
         raise TryAgainLater(
             _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=TOO_MANY
         ) from error
 
 
-def _call(story: Story, ask: calls.Ask, turn: Turn) -> Answer:
+def _call(story: Story, ask: calls.Ask, permit: Permit) -> Answer:
     assert story.language_model is not None
     try:
         answer = calls.complete(story.language_model.endpoint, ask)
     except TryAgainLater as error:
         if error.status == TOO_MANY:
-            tell(turn, limited=True, retry_after=error.retry_after, rates=error.rates)
+            observe(permit, limited=True, retry_after=error.retry_after, rates=error.rates)
         raise
-    tell(turn, rates=answer.rates)
+    observe(permit, rates=answer.rates)
     return answer
 
 

@@ -24,7 +24,7 @@ from django.db import connection
 from llm import clients, streams
 from llm.endpoints import Endpoint
 from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
-from llm.rate_limit import TooSoon, Turn, take_turn, tell
+from llm.rate_limit import Permit, TooSoon, acquire, observe
 from llm.retry import TOO_MANY
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import states
@@ -51,34 +51,34 @@ MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
 def write(story: Story) -> None:
-    """Waits its turn, claims the story, streams it and returns when its end is committed.
+    """Waits for its permit, claims the story, streams it and returns when its end is committed.
 
     Nothing to claim: returns at once. A reader's turn comes before those of bulk work.
     """
-    if not states.is_due(story) or (turn := _take_turn(story)) is None:
+    if not states.is_due(story) or (permit := _acquire(story)) is None:
         return
     if pen := desk().write(story):
-        _tell(turn, pen)
+        _observe(permit, pen)
 
 
-def _take_turn(story: Story) -> Turn | None:
+def _acquire(story: Story) -> Permit | None:
     assert story.language_model is not None, "an asked story has its model"
     release_connection()
     model = story.language_model
     try:
-        return take_turn(model.base_url, model.name, tokens=MOST_TOKENS, seconds=TURN_SECONDS, urgent=True)
+        return acquire(model.base_url, model.name, tokens=MOST_TOKENS, seconds=TURN_SECONDS, urgent=True)
     except TooSoon as error:
         states.postpone(story, seconds=error.seconds)
         return None
 
 
-def _tell(turn: Turn, pen: Pen) -> None:
+def _observe(permit: Permit, pen: Pen) -> None:
     """What the limiter learns from a stream: the limits it named at its beginning, or a 429."""
     if isinstance(pen.error, TryAgainLater) and pen.error.status == TOO_MANY:
-        tell(turn, limited=True, retry_after=pen.error.retry_after, rates=pen.error.rates)
+        observe(permit, limited=True, retry_after=pen.error.retry_after, rates=pen.error.rates)
     elif pen.error is None:
         # By now the stream is seconds old: how much was left at its beginning says nothing any more.
-        tell(turn, rates=replace(pen.rates, requests_left=None, tokens_left=None))
+        observe(permit, rates=replace(pen.rates, requests_left=None, tokens_left=None))
 
 
 def _open(story: Story) -> Pen | None:
