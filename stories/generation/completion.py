@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import TypeVar
 
 from django.db import transaction
@@ -18,7 +19,7 @@ from llm.answers import Answer
 from llm.clients import READ_TIMEOUT
 from llm.errors import LLMError, OutcomeUnknown, OutOfMoney, TryAgainLater
 from llm.rate_limit import Permit, TooSoon, acquire, observe
-from llm.retry import PATIENCE, TOO_MANY, patiently
+from llm.retry import MAX_RETRY_SECONDS, retry_rate_limited
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import states
 from stories.generation.attempts import open_attempt, settle
@@ -29,8 +30,8 @@ from stories.language_models import check_endpoint
 from stories.models import Attempt, EndReason, Story
 
 T = TypeVar("T")
-# The provider's deadline, and twice the patience: with its limits and with the line of those who ask again.
-LEASE = timedelta(seconds=READ_TIMEOUT + 2 * PATIENCE + 30)
+# The provider's deadline, and twice the time of the retries: for the waits they ask for and for their permits.
+LEASE = timedelta(seconds=READ_TIMEOUT + 2 * MAX_RETRY_SECONDS + 30)
 TURN_SECONDS = 15.0  # that a thread waits for its story's turn
 KEPT_SECONDS = 120.0  # that an answer is kept in memory while the database is away
 LONGEST_WAIT = 600.0  # until a story is asked for again, whatever the provider says
@@ -55,7 +56,7 @@ def fill(story: Story) -> bool:
     ask = _ask(story)
     release_scarce_connection()
     try:
-        answer = patiently(_calls(story, ask, permit), wanted=lambda: states.is_wanted(story))
+        answer = retry_rate_limited(_calls(story, ask, permit), wanted=lambda: states.is_wanted(story))
     except LLMError as error:
         _keep(partial(take_error, story, attempt, error))
         return False
@@ -86,10 +87,10 @@ def _calls(story: Story, ask: calls.Ask, permit: Permit) -> Callable[[], Answer]
 
 def _acquire_again(story: Story) -> Permit:
     try:
-        return _acquire(story, seconds=PATIENCE)
+        return _acquire(story, seconds=MAX_RETRY_SECONDS)
     except TooSoon as error:
         raise TryAgainLater(
-            _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=TOO_MANY
+            _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=HTTPStatus.TOO_MANY_REQUESTS
         ) from error
 
 
@@ -98,7 +99,7 @@ def _call(story: Story, ask: calls.Ask, permit: Permit) -> Answer:
     try:
         answer = calls.complete(story.language_model.endpoint, ask)
     except TryAgainLater as error:
-        if error.status == TOO_MANY:
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
             observe(permit, limited=True, retry_after=error.retry_after, rates=error.rates)
         raise
     observe(permit, rates=answer.rates)
@@ -152,7 +153,9 @@ def take_error(story: Story, attempt: Attempt, error: LLMError) -> None:
     settle(attempt, state=Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED, error=str(error))
     if isinstance(error, TryAgainLater):
         wait = 5.0 if error.retry_after is None else min(error.retry_after, LONGEST_WAIT)
-        states.requeue(story, error=str(error), seconds=wait, use_up_try=error.status != TOO_MANY)
+        states.requeue(
+            story, error=str(error), seconds=wait, use_up_try=error.status != HTTPStatus.TOO_MANY_REQUESTS
+        )
     elif isinstance(error, OutOfMoney):
         states.release(story)
         _pause(story, str(error))

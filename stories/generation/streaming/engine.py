@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from django.db import Error as DatabaseProblem
@@ -25,7 +26,6 @@ from llm import clients, streams
 from llm.endpoints import Endpoint
 from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
 from llm.rate_limit import Permit, TooSoon, acquire, observe
-from llm.retry import TOO_MANY
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import states
 from stories.generation.attempts import open_attempt
@@ -74,7 +74,7 @@ def _acquire(story: Story) -> Permit | None:
 
 def _observe(permit: Permit, pen: Pen) -> None:
     """What the limiter learns from a stream: the limits it named at its beginning, or a 429."""
-    if isinstance(pen.error, TryAgainLater) and pen.error.status == TOO_MANY:
+    if isinstance(pen.error, TryAgainLater) and pen.error.status == HTTPStatus.TOO_MANY_REQUESTS:
         observe(permit, limited=True, retry_after=pen.error.retry_after, rates=pen.error.rates)
     elif pen.error is None:
         # By now the stream is seconds old: how much was left at its beginning says nothing any more.
@@ -296,7 +296,7 @@ def _refused_for_now(error: TryAgainLater) -> Ending:
         str(error),
         Attempt.State.REFUSED,
         retry_in=min(asked, LONGEST_WAIT),
-        use_up_try=error.status != TOO_MANY or asked > LONGEST_WAIT,
+        use_up_try=error.status != HTTPStatus.TOO_MANY_REQUESTS or asked > LONGEST_WAIT,
     )
 
 
