@@ -229,7 +229,9 @@ def test_redis_killed_and_back_costs_seconds_and_no_text(
                 viewer.read(seconds=30)
                 assert viewer.text == "".join(pieces_of(60))
                 # Read by the row alone it would come in a few large parts.
-                wait_until(lambda: viewer.types.count("text") >= 5, seconds=1, what="hints arrive again")
+                wait_until(
+                    lambda: viewer.types.count("text") >= 5, seconds=1, what="publications arrive again"
+                )
     finally:
         workers.stop()
 

@@ -34,7 +34,8 @@ from stories.generation.prompts import ask_for
 from stories.generation.streaming import commits
 from stories.generation.streaming.session import Ending, Pen, Slice, slice_of
 from stories.language_models import check_endpoint
-from stories.live.broker import Sender, changed, written
+from stories.live.broker import Publisher
+from stories.live.publications import row_changed, text_committed
 from stories.models import Attempt, EndReason, Story
 
 logger = logging.getLogger(__name__)
@@ -104,7 +105,7 @@ def desk() -> "Desk":
 
 
 class Desk:
-    """Streams, flusher and hints of one process. `write` is called from any thread."""
+    """Streams, flusher and publisher of one process. `write` is called from any thread."""
 
     def __init__(self) -> None:
         self._pens: dict[Pen, asyncio.Task[None]] = {}
@@ -113,7 +114,7 @@ class Desk:
         self._dirty = asyncio.Event()
         self._database = ThreadPoolExecutor(1, thread_name_prefix="desk-database")
         self._claiming = asyncio.Lock()
-        self._hints = Sender()
+        self._publisher = Publisher()
         threading.Thread(target=self._run, name="desk", daemon=True).start()
 
     def write(self, story: Story) -> Pen | None:
@@ -133,12 +134,12 @@ class Desk:
             os._exit(1)
 
     async def _work(self) -> None:
-        await asyncio.gather(self._flush_for_ever(), self._watch_for_ever(), self._hints.send_for_ever())
+        await asyncio.gather(self._flush_for_ever(), self._watch_for_ever(), self._publisher.send_for_ever())
 
     async def _write(self, story: Story) -> Pen | None:
         async with self._claiming:
             pen = await self._in_database(_open, story)
-        self._hints.put(changed(story.pk))
+        self._publisher.publish(row_changed(story.pk))
         if pen is not None:
             self._pens[pen] = asyncio.create_task(self._stream(pen))
             await pen.done.wait()
@@ -210,9 +211,9 @@ class Desk:
             pen.story.text = pen.story.text[: part.offset] + part.text
             pen.attempt.state = Attempt.State.STREAMING
             if part.text:
-                self._hints.put(written(pen.story, offset=part.offset, text=part.text))
+                self._publisher.publish(text_committed(pen.story, offset=part.offset, text=part.text))
             if part.slice.ending:
-                self._hints.put(changed(pen.story.pk))
+                self._publisher.publish(row_changed(pen.story.pk))
                 self._pens.pop(pen, None)
                 pen.done.set()
 
@@ -220,7 +221,7 @@ class Desk:
         logger.warning("story %s is no longer this worker's; its call is closed", pen.story.pk)
         pen.lost = True
         self._pens.pop(pen).cancel()
-        self._hints.put(changed(pen.story.pk))
+        self._publisher.publish(row_changed(pen.story.pk))
         self._loop.create_task(self._settle_lost(pen))
 
     async def _settle_lost(self, pen: Pen) -> None:
