@@ -42,12 +42,12 @@ class Copy:
         """Orders a run of that many stories and waits for its end."""
         from stories.models import Attempt, Run
         from stories.runs.lifecycle import count_states, plan_run, start_run
-        from stories.tasks import publish_run, sweep
+        from stories.tasks import enqueue_run, sweep
 
         run = plan_run(dynasties=["唐"], powers=["隐形"], types=["轻松"], repeat=stories, budget=10**12)
         cpu, began = self.cpu, time.monotonic()
         start_run(run)
-        publish_run(run)
+        enqueue_run(run)
         swept = began
 
         def ended() -> bool:

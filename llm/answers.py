@@ -1,8 +1,8 @@
-"""What a model's answer says, read once and with care: the edge of the wire (pure).
+"""Reads what a model answered, and checks every type once (pure).
 
-Compatible servers send counts as strings, floats or below zero, content as a list of parts, and words where
-others have null. A value that cannot be what it should be counts as not said; an answer whose text cannot be
-read is an unknown outcome. Nothing behind this module checks a type again.
+Compatible servers send counts as strings, floats or negative numbers, content as a list of parts, and words where
+others have null. A value of a wrong type or range counts as absent. An answer whose text cannot be read is an unknown
+outcome. The modules that use this one need not check a type again.
 """
 
 import json
@@ -14,16 +14,16 @@ from llm.errors import UNREADABLE, OutcomeUnknown
 from llm.rate_headers import NOTHING, Rates
 from llm.redaction import redact
 
-MOST_TOKENS = 10**9  # of one call; what is above it is no count
-MOST_LINE = 1024 * 1024  # bytes of one event
-MOST_DIGITS = 40
-LONGEST_REASON, LONGEST_USAGE = 40, 120
+MAX_TOKENS = 10**9  # of one call; a larger number is an error of the provider
+MAX_LINE = 1024 * 1024  # bytes of one event
+MAX_DIGITS = 40
+MAX_REASON, MAX_USAGE = 40, 120  # characters that are kept
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, or a piece of one. Token counts are the provider's own, None where it gave none that can be
-    true: `odd_usage` is then what it said instead. `finish_reason` is "" if it gave none; `rates` come with a whole
+    """A whole answer, or a piece of one. Token counts are the provider's own, None where it gave no possible
+    one: `odd_usage` then quotes what it sent instead. `finish_reason` is "" if it gave none. `rates` come with a whole
     answer, or with the first piece.
     """
 
@@ -35,18 +35,19 @@ class Answer:
     rates: Rates = NOTHING
 
 
-def read_count(value: Any) -> int | None:
-    """A number of tokens: a whole number from 0 to `MOST_TOKENS`, None for anything else."""
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if is_whole and 0 <= value <= MOST_TOKENS else None
+def read_count(value: object) -> int | None:
+    """A number of tokens: a whole number from 0 to `MAX_TOKENS`, None for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if 0 <= value <= MAX_TOKENS else None
 
 
-def read_finish_reason(value: Any) -> str:
-    """The provider's word for why it ended; "" where it is no word."""
-    return redact(value, most=LONGEST_REASON) if isinstance(value, str) else ""
+def read_finish_reason(value: object) -> str:
+    """The provider's word for why the answer ended; "" if it sent no text."""
+    return redact(value, most=MAX_REASON) if isinstance(value, str) else ""
 
 
-def read_text(value: Any) -> str:
+def read_text(value: object) -> str:
     """The text of a content: a string, or a list of parts whose kind is text. Raises `OutcomeUnknown`."""
     if value is None or isinstance(value, str):
         return value or ""
@@ -55,8 +56,8 @@ def read_text(value: Any) -> str:
     return "".join(_read_part(part) for part in value)
 
 
-def _read_part(part: Any) -> str:
-    """A part of another kind (thinking, an image) is no text of the story."""
+def _read_part(part: object) -> str:
+    """The text of a part; "" for a part of another kind (thinking, an image). Raises `OutcomeUnknown`."""
     if isinstance(part, dict):
         part = part.get("text") if part.get("type", "text") == "text" else ""
     if not isinstance(part, str):
@@ -64,8 +65,9 @@ def _read_part(part: Any) -> str:
     return part
 
 
+# Any: JSON; the readers below check what it holds.
 def read_json(data: bytes | str) -> Any:
-    """Raises `OutcomeUnknown` for what is no JSON, also for nestings that Python refuses."""
+    """Raises `OutcomeUnknown` for data that is no JSON, or is nested more deeply than Python allows."""
     try:
         return json.loads(data, parse_int=_read_whole_number)
     except (ValueError, RecursionError) as error:
@@ -73,11 +75,11 @@ def read_json(data: bytes | str) -> Any:
 
 
 def _read_whole_number(digits: str) -> int | float:
-    """Python refuses whole numbers of thousands of digits, and with them the answer that they stand in."""
-    return int(digits) if len(digits) < MOST_DIGITS else float(digits)
+    """A float for many digits: `int` refuses thousands of them, and the whole answer would be lost with the number."""
+    return int(digits) if len(digits) < MAX_DIGITS else float(digits)
 
 
-def read_answer(event: Any) -> Answer:
+def read_answer(event: object) -> Answer:
     """A whole answer's body, or one event of a stream. Raises `OutcomeUnknown`, with the provider's words if any."""
     if not isinstance(event, dict):
         raise OutcomeUnknown(UNREADABLE)
@@ -86,23 +88,27 @@ def read_answer(event: Any) -> Answer:
     choice = _first_choice(event)
     inner = choice.get("delta") or choice.get("message")
     content = inner.get("content") if isinstance(inner, dict) else None
+    prompt_tokens, completion_tokens, odd_usage = _read_usage(event.get("usage"))
     return Answer(
         text=read_text(choice.get("text") if content is None else content),
         finish_reason=read_finish_reason(choice.get("finish_reason")),
-        **_read_usage(event.get("usage")),
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        odd_usage=odd_usage,
     )
 
 
-def _read_usage(usage: Any) -> dict[str, Any]:
-    """The counts of an answer as `Answer` names them."""
+def _read_usage(usage: object) -> tuple[int | None, int | None, str]:
+    """The prompt's and the completion's tokens; and the usage as text if it holds what is no count, else ""."""
     said = usage if isinstance(usage, dict) else {}
-    counts = {name: read_count(said.get(name)) for name in ("prompt_tokens", "completion_tokens")}
-    is_odd = any(count is None and said.get(name) is not None for name, count in counts.items())
+    values = said.get("prompt_tokens"), said.get("completion_tokens")
+    counts = read_count(values[0]), read_count(values[1])
+    is_odd = any(count is None and value is not None for count, value in zip(counts, values, strict=True))
     is_odd = is_odd or not isinstance(usage, dict | None)
-    return counts | {"odd_usage": redact(usage, most=LONGEST_USAGE) if is_odd else ""}
+    return *counts, redact(usage, most=MAX_USAGE) if is_odd else ""
 
 
-def read_whole(body: Any) -> Answer:
+def read_whole(body: object) -> Answer:
     """The body of an answer that was not streamed. Raises `OutcomeUnknown`, also where it holds no text or message."""
     if isinstance(body, dict) and not body.get("error"):
         choice = _first_choice(body)
@@ -111,6 +117,7 @@ def read_whole(body: Any) -> Answer:
     return read_answer(body)
 
 
+# Any: the values of a JSON object.
 def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
     choices = event.get("choices") or [{}]
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
@@ -118,14 +125,14 @@ def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
     return choices[0]
 
 
-def _words_of(error: Any) -> str:
+def _words_of(error: object) -> str:
     return redact(error.get("message") if isinstance(error, dict) else error)
 
 
 class LineSplitter:
-    """Cuts bytes at newlines and at nothing else, and keeps no more of a line than `MOST_LINE` bytes.
+    """Cuts bytes at newlines and at nothing else, and keeps no more of a line than `MAX_LINE` bytes.
 
-    Readers of text lines also cut at U+2028 and NEL, which a story may hold.
+    A reader of text lines would also cut at U+2028 and NEL, which a story may hold.
     """
 
     def __init__(self) -> None:
@@ -133,13 +140,13 @@ class LineSplitter:
 
     @property
     def is_overlong(self) -> bool:
-        """Whether the line that has not ended yet is longer than any that makes sense."""
-        return len(self._rest) > MOST_LINE
+        """Whether the line that has not ended yet is longer than `MAX_LINE`."""
+        return len(self._rest) > MAX_LINE
 
     def feed(self, piece: bytes) -> list[bytes]:
         """The lines that end in this piece."""
         *lines, rest = (self._rest + piece).split(b"\n")
-        self._rest = rest[: MOST_LINE + 1]
+        self._rest = rest[: MAX_LINE + 1]
         return lines
 
     def finish(self) -> list[bytes]:

@@ -6,6 +6,7 @@ Source: https://platform.openai.com/docs/api-reference (chat, completions, model
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from http import HTTPStatus
 from typing import Any
 from weakref import WeakSet
 
@@ -18,7 +19,7 @@ from llm.errors import UNREADABLE, OutcomeUnknown, Refused
 from llm.rate_headers import read_rates
 from llm.translation import SILENT, provider_errors
 
-MODERATION_TIMEOUT = 5.0
+MODERATION_TIMEOUT = 5.0  # seconds
 MAX_BYTES = 16 * 1024 * 1024  # of a whole answer
 
 
@@ -26,7 +27,7 @@ MAX_BYTES = 16 * 1024 * 1024  # of a whole answer
 class Ask:
     """One question to a model: chat `messages`, or a legacy `prompt`. `stop` is "" for none.
 
-    `longest`: characters after which an answer is cut, whatever `max_tokens` the provider keeps to.
+    `max_characters`: an answer is cut after so many, whatever `max_tokens` the provider keeps to.
     """
 
     model: str
@@ -35,8 +36,9 @@ class Ask:
     stop: str
     temperature: float
     max_tokens: int
-    longest: int = 20_000
+    max_characters: int = 20_000
 
+    # Any: the arguments differ in type, and the SDK has no type for all of them together.
     def parameters(self) -> dict[str, Any]:
         """The keyword arguments of `client.chat.completions.create` or `client.completions.create`."""
         common = {
@@ -53,7 +55,7 @@ class Ask:
 def check_model(alias: str, name: str) -> None:
     """Asks the endpoint for the model before anything is ordered from it. Raises ours: down, wrong key, unknown.
 
-    An endpoint without a model page (404 that names no model) is believed.
+    An endpoint that has no page for models (a 404 that does not say "model_not_found") passes the check.
     """
     try:
         with provider_errors():
@@ -61,13 +63,13 @@ def check_model(alias: str, name: str) -> None:
     except Refused as error:
         cause = error.__cause__
         if (
-            error.status == 404
+            error.status == HTTPStatus.NOT_FOUND
             and isinstance(cause, openai.APIStatusError)
             and cause.code != "model_not_found"
         ):
             return
-        if error.status == 404:
-            raise Refused(f"接入点「{alias}」不认识模型「{name}」。", status=404) from error
+        if error.status == HTTPStatus.NOT_FOUND:
+            raise Refused(f"接入点「{alias}」不认识模型「{name}」。", status=error.status) from error
         raise
 
 
@@ -87,13 +89,14 @@ def moderate(alias: str, text: str) -> list[str]:
             timeout = httpx2.Timeout(MODERATION_TIMEOUT, connect=2.0)
             reply = api.with_options(timeout=timeout).moderations.create(input=text)
     except Refused as error:
-        if error.status not in {404, 405}:
+        if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
             raise
         _without_moderation.add(api)
         return []
     return [name for result in _results(reply) for name in result]
 
 
+# Any: the SDK does not check that an answer has the shape of its type.
 def _results(reply: Any) -> Iterator[list[str]]:
     """For each flagged input its categories, "flagged" where the endpoint names none."""
     try:
@@ -106,8 +109,11 @@ def _results(reply: Any) -> Iterator[list[str]]:
 
 
 def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
-    """One whole answer, not streamed, cut at `ask.longest`. Raises ours; `seconds` of silence: `READ_TIMEOUT`."""
-    api: Any = clients.client(alias)
+    """One whole answer, not streamed, cut at `ask.max_characters`.
+
+    Raises ours, also after so many `seconds` of silence (`READ_TIMEOUT` if None).
+    """
+    api: Any = clients.client(alias)  # Any: no type of the SDK covers both kinds of completions
     timeout = httpx2.Timeout(
         clients.READ_TIMEOUT if seconds is None else seconds, connect=clients.CONNECT_TIMEOUT
     )
@@ -117,10 +123,10 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
         kind.with_streaming_response.create(**ask.parameters(), timeout=timeout) as response,
     ):
         answer = read_whole(read_json(_read_body(response)))
-        return replace(cut(answer, room=ask.longest), rates=read_rates(response.headers))
+        return replace(cut(answer, room=ask.max_characters), rates=read_rates(response.headers))
 
 
-def _read_body(response: Any) -> bytes:
+def _read_body(response: openai.APIResponse[Any]) -> bytes:  # Any: its body is read here as bytes
     """The bytes of an answer. Raises `OutcomeUnknown` for one that does not end."""
     deadline = time.monotonic() + clients.READ_TIMEOUT
     body = bytearray()
@@ -134,7 +140,7 @@ def _read_body(response: Any) -> bytes:
 
 
 def cut(answer: Answer, *, room: int) -> Answer:
-    """The answer as far as there is `room` for its text; what is longer ends as the provider's own limit ends it."""
+    """The answer with at most `room` characters of text. One that was cut has the finish_reason "length"."""
     return (
         answer
         if len(answer.text) <= room

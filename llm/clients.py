@@ -28,7 +28,7 @@ READ_TIMEOUT = 120.0  # seconds of silence, and seconds that a whole answer may 
 BLOCKING_CONNECTIONS = 1000
 KEEP_ALIVE = 1.0
 """Seconds that an idle connection is kept. Servers close theirs after two (gunicorn), five (uvicorn, Node) or sixty
-(load balancers): a request that crosses such a close is lost without anyone knowing whether it was billed.
+(load balancers). A request that is sent just then is lost, and nobody knows whether it was billed.
 """
 
 
@@ -47,14 +47,13 @@ def client(alias: str) -> openai.OpenAI:
     timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
     http = openai.DefaultHttpxClient(timeout=timeout, limits=_limits(BLOCKING_CONNECTIONS))
     api = openai.OpenAI(base_url=place.base_url, api_key=place.key, max_retries=0, http_client=http)
-    finalize(
-        api, http.close
-    )  # the SDK closes only a transport of its own making; who copies `api` must hold it
+    # The SDK closes only transports that it made itself. A copy of `api` works only as long as `api` is referenced.
+    finalize(api, http.close)
     return api
 
 
 def async_client(alias: str, *, limit: int) -> AsyncOpenAI:
-    """A client for the running event loop; made and closed inside it. `limit` connections at once."""
+    """A client for the running event loop, to be made and closed inside it, with at most `limit` connections."""
     place = endpoint(alias)
     timeout = httpx2.Timeout(READ_TIMEOUT, connect=CONNECT_TIMEOUT)
     http = openai.DefaultAioHttpClient(timeout=timeout, limits=_limits(limit))

@@ -7,13 +7,15 @@ from django.core.exceptions import ImproperlyConfigured
 
 OPENAI_URL = "https://api.openai.com/v1"
 LOCAL_URL = "http://127.0.0.1:8100/v1"
-LOCAL_URL_VARIABLE = "MODEL_SERVER_URL"  # written into run.env: where this copy's model server lives
+LOCAL_URL_VARIABLE = (
+    "MODEL_SERVER_URL"  # `make run` writes it into run.env: the address of this copy's model server
+)
 NO_KEY = "none"
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """An OpenAI-compatible address with its key; the key never shows in a log or a traceback."""
+    """An OpenAI-compatible address with its key; its repr, in logs and tracebacks, leaves the key out."""
 
     alias: str
     base_url: str

@@ -5,7 +5,7 @@ LLMError                 a sentence for a person
 │   └── ServerFailed     5xx: nothing billed for a story, but an object may have been created
 ├── Refused              refused for good (other 4xx); `status` is the HTTP status
 ├── OutOfMoney           the account's quota or spending limit is used up
-└── OutcomeUnknown       sent, and never learnt how it ended; never re-sent by itself
+└── OutcomeUnknown       the call was sent, its outcome is not known; it is never repeated by itself
 """
 
 from llm.rate_headers import NOTHING, Rates
@@ -15,7 +15,7 @@ UNREADABLE = "模型服务的回答无法读懂，结果不明。"
 
 
 class LLMError(Exception):
-    """A provider could not do what was asked. The sentence may quote it, and is redacted here."""
+    """A provider could not do what was asked. The sentence may quote the provider, so it is redacted here."""
 
     def __init__(
         self,
@@ -48,4 +48,4 @@ class OutOfMoney(LLMError):
 
 
 class OutcomeUnknown(LLMError):
-    """The call was sent; what became of it is not known."""
+    """The call was sent, and its outcome is not known."""

@@ -1,21 +1,19 @@
-"""A provider's words, made fit to be kept, logged and shown.
+"""Makes a provider's words safe to store, log and show.
 
-Whatever a wire brings may be endless, hold what PostgreSQL cannot store, or echo the key it was sent.
+They may have any length, hold characters that PostgreSQL cannot store, or repeat the key that was sent.
 """
-
-from typing import Any
 
 from django.conf import settings
 
 from llm.endpoints import NO_KEY
 
-MOST = 1_000  # characters of one sentence
-SHORTEST_KEY = 4
+MAX_LENGTH = 1_000  # characters of one sentence
+MIN_KEY_LENGTH = 4
 MASK = "[密钥]"
 REPLACEMENT = "\ufffd"
 
 
-def redact(value: Any, *, most: int = MOST) -> str:
+def redact(value: object, *, most: int = MAX_LENGTH) -> str:
     """`value` as text of at most `most` characters: no NUL, no lone surrogate, no key of ours; "" for None."""
     text = "" if value is None else str(value)
     for key in _keys():
@@ -25,6 +23,8 @@ def redact(value: Any, *, most: int = MOST) -> str:
 
 
 def _keys() -> list[str]:
-    """The keys of this deployment, the longest first: one may be the beginning of another."""
+    """The keys of this deployment, the longest first, because one may be the beginning of another."""
     keys = {place.key for place in settings.LLM_ENDPOINTS.values()}
-    return sorted((key for key in keys if key != NO_KEY and len(key) >= SHORTEST_KEY), key=len, reverse=True)
+    return sorted(
+        (key for key in keys if key != NO_KEY and len(key) >= MIN_KEY_LENGTH), key=len, reverse=True
+    )

@@ -12,15 +12,16 @@ from llm.translation import provider_errors
 
 
 async def stream(api: AsyncOpenAI, ask: Ask) -> AsyncIterator[Answer]:
-    """The answer in pieces: each `Answer.text` is new text; usage and finish_reason come when they come.
+    """The answer in pieces: each `Answer.text` is new text; usage and finish_reason come with any of them.
 
     Reads the event lines itself: the SDK's objects cost twice the CPU per piece. Ends when the provider
-    closes, with or without `[DONE]`, or at `ask.longest` with finish_reason "length"; a caller that saw no
+    closes, with or without `[DONE]`, or at `ask.max_characters` with finish_reason "length"; a caller that saw no
     `finish_reason` must not call it complete.
     """
+    # Any: no type of the SDK covers both kinds of completions.
     create: Any = (api.chat.completions if ask.messages else api.completions).with_streaming_response.create
     extra = {"stream": True, "stream_options": {"include_usage": True}}
-    room = ask.longest
+    room = ask.max_characters
     with provider_errors():
         async with create(**ask.parameters(), **extra) as response:
             yield Answer("", "", rates=read_rates(response.headers))

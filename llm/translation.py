@@ -5,6 +5,7 @@ Source: https://platform.openai.com/docs/guides/error-codes and openai/_exceptio
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 
 import aiohttp
 import httpx2
@@ -30,7 +31,7 @@ OUT_OF_MONEY = (
     "usage_limit_exceeded",
 )
 CONNECTION_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
-# What these tell of happened before a connection was there: nothing was sent.
+# Each of these means that no connection was made, so nothing was sent.
 BEFORE_SENDING = (
     httpx2.ConnectError,
     httpx2.ConnectTimeout,
@@ -52,7 +53,7 @@ def provider_errors() -> Iterator[None]:
     try:
         yield
     except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, ValueError, RecursionError) as error:
-        # ValueError: the SDK lets through what its JSON reader says of a page that is none, or of a giant number.
+        # ValueError: the SDK lets it through when a page is no JSON, or holds a number of thousands of digits.
         raise translate(error) from error
 
 
@@ -74,7 +75,7 @@ def _translate_status(error: openai.APIStatusError) -> LLMError:
     said = error.body.get("message") if isinstance(error.body, dict) else None
     words = f"{error.status_code}：{said or error.message}"
     code = f"{error.code or ''} {error.type or ''}"
-    if error.status_code in {402, 429}:
+    if error.status_code in {HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS}:
         if any(reason in code for reason in OUT_OF_MONEY):
             return OutOfMoney(f"模型服务的额度已用完（{words}）。", status=error.status_code)
         return TryAgainLater(
@@ -83,19 +84,19 @@ def _translate_status(error: openai.APIStatusError) -> LLMError:
             status=error.status_code,
             rates=read_rates(error.response.headers),
         )
-    if error.status_code >= 500:
+    if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFailed(f"模型服务出错（{words}）。", status=error.status_code)
-    if error.status_code == 401:
-        return Refused(f"模型服务不认这个密钥（{words}）。请检查 OPENAI_API_KEY。", status=401)
-    if error.status_code == 404:
-        return Refused(f"模型服务不认识所要的模型或对象（{words}）。", status=404)
+    if error.status_code == HTTPStatus.UNAUTHORIZED:
+        return Refused(f"模型服务不认这个密钥（{words}）。请检查 OPENAI_API_KEY。", status=error.status_code)
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return Refused(f"模型服务不认识所要的模型或对象（{words}）。", status=error.status_code)
     return Refused(f"模型服务拒绝了（{words}）。", status=error.status_code)
 
 
 def _never_connected(error: BaseException) -> bool:
     """True if the request cannot have left this machine: the connection was never made.
 
-    The SDK's transport calls every broken connection of aiohttp a connect timeout: what aiohttp itself said decides.
+    The SDK's transport reports every broken aiohttp connection as a connect timeout, so aiohttp's own error decides.
     """
     causes = list(_causes_of(error))
     if theirs := [cause for cause in causes if isinstance(cause, aiohttp.ClientError)]:
@@ -104,7 +105,7 @@ def _never_connected(error: BaseException) -> bool:
 
 
 def _is_silence(error: BaseException) -> bool:
-    """True if the provider said nothing for too long; the SDK calls some broken connections a timeout, too."""
+    """True if the provider was silent for too long. The SDK reports some broken connections as a timeout, too."""
     theirs = [cause for cause in _causes_of(error) if isinstance(cause, aiohttp.ClientError)]
     if theirs:
         return isinstance(theirs[-1], aiohttp.ServerTimeoutError)
@@ -112,7 +113,7 @@ def _is_silence(error: BaseException) -> bool:
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
-    """What the error was raised from, and so on; what merely happened before it is none of its causes."""
+    """The error that this one was raised from, the one that that was raised from, and so on."""
     cause = error.__cause__
     while cause is not None:
         yield cause

@@ -1,7 +1,7 @@
-"""The story socket: opens a mailbox for the story's hints, replays the row, relays what is committed.
+"""The story socket: subscribes to the story's publications, sends the row, then relays what is committed.
 
-It trusts no delivery: a gap, a newer fence or some seconds of silence, and it reads the row again. One task
-per connection sends everything but refusals, so that what is computed and what is sent have one order.
+Publications may be lost. After a gap, a newer fence or some seconds of silence the consumer reads the row again. One
+task per connection sends all messages except refusals, so they are sent in the order in which they were computed.
 """
 
 import asyncio
@@ -19,7 +19,8 @@ from django.conf import settings
 
 from stories.generation.streaming import request_stop
 from stories.live import connection_limits, viewer
-from stories.live.broker import Hint, Mailbox, switchboard
+from stories.live.broker import Subscription, current_broker
+from stories.live.publications import Publication
 from stories.live.snapshots import in_database, take_snapshot
 from stories.models import Story
 from stories.readers import identity
@@ -28,47 +29,49 @@ logger = logging.getLogger(__name__)
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 CLOSE_DONE, CLOSE_POLICY, CLOSE_ERROR, CLOSE_BUSY = 1000, 1008, 1011, 1013
 CLOSE_NOT_ALLOWED, CLOSE_UNKNOWN = 4403, 4404
-SILENCE = 5.0  # seconds after which the row is read again
-SILENCE_QUEUED = 2.0  # likewise while the queue moves on
-SILENCE_DEAF = 1.0  # likewise while hints are known to be lost
-ACCESS_CHECK = 20.0  # seconds between looks whether this viewer may still read
-SEND_SECONDS = 20.0  # a viewer that takes longer to take one message does not read
+RESYNC_SECONDS = 5.0  # of silence, after which the row is read again
+RESYNC_QUEUED_SECONDS = 2.0  # likewise while the story is queued, as its position changes
+RESYNC_LOSSY_SECONDS = 1.0  # likewise while publications are known to be lost
+ACCESS_CHECK_SECONDS = 20.0  # between checks whether this viewer may still read
+SEND_SECONDS = 20.0  # a viewer that takes longer to accept one message is cut off
 DISCONNECT = {"type": "websocket.disconnect", "code": CLOSE_POLICY}
-MOST_OFFSET = 10_000_000
-MOST_SAID = 20  # messages from a client in ten seconds
+MAX_OFFSET = 10_000_000
+MAX_MESSAGES = 20  # from a client in each window
+WINDOW_SECONDS = 10.0
 
 
 class StoryConsumer(AsyncWebsocketConsumer):
     """One viewer of one story; the messages are in docs/contracts.md, "Story socket"."""
 
-    channel_layer_alias = ""  # hints come through the switchboard: a handshake needs no Redis
+    channel_layer_alias = ""  # publications come through the broker, so a handshake needs no Redis
     story: Story | None = None
-    watcher: asyncio.Task[None] | None = None
-    mailbox: Mailbox
+    relaying: asyncio.Task[None] | None = None
+    subscription: Subscription
 
+    # Any: the types of ASGI, which Channels does not state.
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
-        """As Channels does it, but for a way to end a connection that takes nothing any more."""
+        """As in Channels, and able to end a connection whose client takes no message any more."""
         self.cut_off = asyncio.Event()
 
-        async def hear() -> Any:
-            heard = asyncio.ensure_future(receive())
+        async def receive_or_cut_off() -> Any:
+            received = asyncio.ensure_future(receive())
             cut_off = asyncio.ensure_future(self.cut_off.wait())
             try:
-                await asyncio.wait([heard, cut_off], return_when=asyncio.FIRST_COMPLETED)
-                return heard.result() if heard.done() else DISCONNECT
+                await asyncio.wait([received, cut_off], return_when=asyncio.FIRST_COMPLETED)
+                return received.result() if received.done() else DISCONNECT
             finally:
-                heard.cancel()
+                received.cancel()
                 cut_off.cancel()
 
-        return await super().__call__(scope, hear, send)
+        return await super().__call__(scope, receive_or_cut_off, send)
 
     async def dispatch(self, message: dict[str, Any]) -> None:
-        """As Channels does it, without its visit to a database thread before each message."""
+        """As in Channels, but without going to a database thread before each message."""
         await getattr(self, message["type"].replace(".", "_"))(message)
 
     async def connect(self) -> None:
         await self.accept()
-        self.said = connection_limits.Allowance(MOST_SAID, seconds=10.0)
+        self.window = connection_limits.FixedWindow(MAX_MESSAGES, seconds=WINDOW_SECONDS)
         self.reader = _reader(self.scope)
         story, refusal = await in_database(_find, self.scope["url_route"]["kwargs"]["pk"], self.reader)
         if story is None:
@@ -78,69 +81,69 @@ class StoryConsumer(AsyncWebsocketConsumer):
             return await self.close(CLOSE_BUSY)
         self.story = story
         self.viewer = viewer.Viewer(**_position(self.scope["query_string"]))
-        self.mailbox = switchboard().open(story.pk)
-        self.watcher = asyncio.create_task(self.watch())
+        self.subscription = current_broker().subscribe(story.pk)
+        self.relaying = asyncio.create_task(self.run())
 
     async def disconnect(self, code: int) -> None:
-        if self.watcher:
-            self.watcher.cancel()
+        if self.relaying:
+            self.relaying.cancel()
         if self.story:
-            switchboard().close(self.mailbox)
+            current_broker().unsubscribe(self.subscription)
             await connection_limits.dismiss(self.reader.address, self.socket_name)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """The one thing a viewer may say is stop; anything else is ignored, too much of it ends the socket."""
-        if not self.said.take():
+        """A viewer may send "stop". Any other message is ignored, and too many messages end the socket."""
+        if not self.window.allows():
             return await self.close(CLOSE_POLICY)
         if self.story and _is_stop(text_data) and await in_database(_stop, self.story, self.reader):
-            self.mailbox.look_again()
+            self.subscription.request_resync()
 
-    async def watch(self) -> None:
-        """Ends the socket if watching fails: the client comes back, and is watched again."""
+    async def run(self) -> None:
+        """Relays until the story ends. On an error the socket is closed, and the client connects again."""
         try:
-            await self.watch_row()
+            await self.relay_story()
         except TimeoutError:
-            self.cut_off.set()  # a close would wait behind what is not read
-        except OSError as error:  # the ASGI word for a client that left while something was sent to it
+            self.cut_off.set()  # a close message would wait behind those that are not read
+        except OSError as error:  # what ASGI raises if the client left while a message was sent
             logger.debug("the viewer of story %s has left: %r", self.story, error)
         except Exception:
-            logger.exception("the socket of story %s is no longer watched", self.story)
+            logger.exception("the socket of story %s is closed after an error", self.story)
             await self.close(CLOSE_ERROR)
 
-    async def watch_row(self) -> None:
-        """Relays hints, reads the row where they leave a doubt, and looks whether this viewer may still read."""
-        looked, deaf = time.monotonic(), False
+    async def relay_story(self) -> None:
+        """Relays publications, reads the row where they do not suffice, and checks that this viewer may still read."""
+        checked_at, is_lossy = time.monotonic(), False
         await self.catch_up()
         while not self.viewer.ended:
-            hints = await self.mailbox.take(self.patience(deaf=deaf))
-            if not hints:
-                # News that came without a hint: until one is heard again, the row is read more often.
-                deaf = await self.catch_up()
-            elif not await self.relay(hints):
-                deaf = False
+            publications = await self.subscription.take(self.resync_seconds(is_lossy=is_lossy))
+            if not publications:
+                # If the row had news, its publication was lost, so the row is now read more often.
+                is_lossy = await self.catch_up()
+            elif not await self.relay(publications):
+                is_lossy = False
                 await self.catch_up()
-            if time.monotonic() - looked >= ACCESS_CHECK:
-                looked = time.monotonic()
+            if time.monotonic() - checked_at >= ACCESS_CHECK_SECONDS:
+                checked_at = time.monotonic()
                 if not await self.check_access():
                     return
 
-    def patience(self, *, deaf: bool) -> float:
+    def resync_seconds(self, *, is_lossy: bool) -> float:
         """Seconds of silence until the row is read."""
-        if deaf:
-            return SILENCE_DEAF
-        return SILENCE_QUEUED if self.viewer.state == Story.State.QUEUED else SILENCE
+        if is_lossy:
+            return RESYNC_LOSSY_SECONDS
+        return RESYNC_QUEUED_SECONDS if self.viewer.state == Story.State.QUEUED else RESYNC_SECONDS
 
-    async def relay(self, hints: list[Hint]) -> bool:
-        """Sends what the hints hold; False where the row must be read instead, which is ahead of all of them."""
-        for hint in hints:
-            messages = self.viewer.relay(hint)
+    async def relay(self, publications: list[Publication]) -> bool:
+        """Sends the publications' text; False if the row must be read instead, which holds the text of all of them."""
+        for publication in publications:
+            messages = self.viewer.relay(publication)
             if messages is None:
                 return False
             await self.send_all(messages)
         return True
 
     async def check_access(self) -> bool:
-        """Ends the socket of who logged out, or may no longer read the story; keeps the address's place."""
+        """Ends the socket if its viewer may no longer read the story; else counts it for another minute."""
         assert self.story is not None
         self.scope["session"] = SessionStore(self.scope["session"].session_key)
         self.scope["user"] = await get_user(self.scope)
@@ -154,7 +157,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
         return True
 
     async def catch_up(self) -> bool:
-        """Sends what brings this viewer to the row; whether that was anything."""
+        """Sends what the row holds and the viewer does not; returns whether there was anything to send."""
         assert self.story is not None
         snapshot = await take_snapshot(self.story.pk)
         if snapshot is None:
@@ -166,7 +169,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
         return bool(messages)
 
     async def send_all(self, messages: list[viewer.Message]) -> None:
-        """Sends in order. Raises `TimeoutError` for a viewer that does not read."""
+        """Sends in order. Raises `TimeoutError` if the client does not take the messages in time."""
         async with asyncio.timeout(SEND_SECONDS):
             for message in messages:
                 await self.send(json.dumps(message, ensure_ascii=False))
@@ -175,7 +178,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
 
 
 def _find(pk: UUID, reader: identity.Reader) -> tuple[Story | None, int]:
-    """The story, for who may read it; else None and the code to close with."""
+    """The story if this reader may read it; else None and the code to close the socket with."""
     story = Story.objects.filter(pk=pk).first()
     if story is None:
         return None, CLOSE_UNKNOWN
@@ -183,7 +186,7 @@ def _find(pk: UUID, reader: identity.Reader) -> tuple[Story | None, int]:
 
 
 def _stop(story: Story, reader: identity.Reader) -> bool:
-    """Stops the story for who may; whether that was this reader."""
+    """Stops the story if this reader may do that, and returns whether it may."""
     if not identity.may_stop(reader, story):
         return False
     request_stop(story)
@@ -197,11 +200,11 @@ def _reader(scope: dict[str, Any]) -> identity.Reader:
 
 
 def _position(query: bytes) -> dict[str, Any]:
-    """What the client says it holds; malformed counts as absent."""
+    """The attempt and the offset that the client says it holds; a malformed value counts as absent."""
     asked = parse_qs(query.decode("latin-1"))
     attempt, offset = asked.get("attempt", [""])[0][:64], asked.get("offset", ["0"])[0]
     plain = offset.isascii() and offset.isdigit() and len(offset) <= 8
-    return {"attempt": attempt, "offset": min(int(offset), MOST_OFFSET) if plain else 0}
+    return {"attempt": attempt, "offset": min(int(offset), MAX_OFFSET) if plain else 0}
 
 
 def _is_stop(text: str | None) -> bool:

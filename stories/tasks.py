@@ -8,7 +8,7 @@ from stories.generation import batches, completion, streaming, sweeper
 from stories.library import imports
 from stories.models import BatchOrder, ImportedFile, Run, Story
 from stories.operations import heartbeats
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.readers import quotas, reactions
 from stories.review.quality import check
 
@@ -18,7 +18,7 @@ def write_story(pk: str) -> None:
     """Streams one story for its reader."""
     if story := Story.objects.select_related("language_model", "template").filter(pk=pk).first():
         streaming.write(story)
-        publish_check(story)
+        enqueue_check(story)
 
 
 @shared_task
@@ -26,7 +26,7 @@ def generate_story(pk: str) -> None:
     """Fills one story of a run."""
     story = Story.objects.select_related("language_model", "template", "run").filter(pk=pk).first()
     if story and completion.fill(story):
-        publish(check_story, pk)
+        enqueue(check_story, pk)
 
 
 @shared_task
@@ -40,7 +40,7 @@ def check_story(pk: str) -> None:
 def check_new_stories() -> None:
     """Every ten seconds, sent by beat, and after an import: looks at those nobody looked at, a batch at a time."""
     if check.check_left_behind() == check.BATCH:
-        publish(check_new_stories)
+        enqueue(check_new_stories)
 
 
 @shared_task
@@ -51,7 +51,7 @@ def sweep() -> None:
     sweeper.expire_promotions()
     sweeper.cancel_orphans()
     for story in sweeper.left_behind():
-        if not publish_story(story):
+        if not enqueue_story(story):
             return
 
 
@@ -60,14 +60,14 @@ def advance_import(pk: str) -> None:
     """Goes on with an import to its end, and has its stories looked at."""
     if imported := ImportedFile.objects.select_related("by").filter(pk=pk).first():
         imports.advance_import(imported)
-        publish(check_new_stories)
+        enqueue(check_new_stories)
 
 
 @shared_task
 def sweep_imports() -> None:
     """Every ten seconds, sent by beat: hands out the imports that nobody works on."""
     for imported in imports.due_imports():
-        if not publish(advance_import, imported.pk):
+        if not enqueue(advance_import, imported.pk):
             return
 
 
@@ -76,14 +76,14 @@ def advance_batch(pk: str) -> None:
     """One step of a batch order, and a message for the next one if that is due already."""
     order = BatchOrder.objects.select_related("run__language_model", "run__template").filter(pk=pk).first()
     if order and batches.advance_batch(order):
-        publish(advance_batch, pk)
+        enqueue(advance_batch, pk)
 
 
 @shared_task
 def sweep_batches() -> None:
     """Every five seconds, sent by beat: opens the orders of batch runs, and hands out what is due."""
     for order in batches.due_orders():
-        if not publish(advance_batch, order.pk):
+        if not enqueue(advance_batch, order.pk):
             return
 
 
@@ -98,27 +98,27 @@ def forget_old_days() -> None:
     imports.remove_strays()
 
 
-def publish_story(story: Story) -> bool:
+def enqueue_story(story: Story) -> bool:
     """Hands a queued story to the queue it belongs to; False when Redis is away."""
-    return publish(generate_story if story.run_id else write_story, story.pk)
+    return enqueue(generate_story if story.run_id else write_story, story.pk)
 
 
-def publish_check(story: Story) -> bool:
+def enqueue_check(story: Story) -> bool:
     """Has the story looked at, if its text has ended; False when Redis is away, and the sweeper finds it."""
     waits = Story.objects.unchecked().filter(pk=story.pk).exists()
-    return not waits or publish(check_story, story.pk)
+    return not waits or enqueue(check_story, story.pk)
 
 
-def publish_run(run: Run) -> bool:
+def enqueue_run(run: Run) -> bool:
     """Hands out the first stories of a run that was started, resumed or retried; False when Redis is away.
 
     The sweeper hands out the rest as these are taken up. A run in batch mode is one order, not many calls.
     """
     if run.is_batch:
         order = batches.open_order(run)
-        return order is not None and publish(advance_batch, order.pk)
+        return order is not None and enqueue(advance_batch, order.pk)
     stories = sweeper.next_of_run(run)
-    told = all(publish_story(story) for story in stories)
+    told = all(enqueue_story(story) for story in stories)
     if told:
         # Marked only now: what a crash or an absent Redis left untold, the sweeper soon finds.
         sweeper.mark_told(stories)

@@ -118,7 +118,7 @@ def point_at(settings: Any, base_url: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_client_or_pace_outlives_its_test() -> Iterator[None]:
+def _no_client_or_rate_limit_outlives_its_test() -> Iterator[None]:
     yield
     clients.client.cache_clear()
     permits.forget()

@@ -11,7 +11,7 @@ from typing import Any
 from celery import Celery, signals
 from kombu.asynchronous import get_event_loop
 
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "ultraman_site.settings")
 
@@ -84,4 +84,4 @@ def look_for_messages_often(**_: Any) -> None:
 def sweep_at_once(**_: Any) -> None:
     """Beat's own first turn comes ten seconds late; what was left behind need not wait for it."""
     for entry in app.conf.beat_schedule.values():
-        publish(app.tasks[entry["task"]])
+        enqueue(app.tasks[entry["task"]])

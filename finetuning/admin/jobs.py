@@ -25,7 +25,7 @@ from stories.admin.corrections import CorrectableAdmin
 from stories.admin.filters import DoubtFilter
 from stories.errors import StoryError
 from stories.models import LanguageModel
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.values.money import show
 
 START = "finetuning.start_job"
@@ -94,7 +94,7 @@ class JobAdmin(CorrectableAdmin):
     def _order(self, request: HttpRequest, form: OrderForm, *, by: User) -> HttpResponse:
         """A double press ends at the same job."""
         job = training.order_job(form.cleaned_data["dataset"], **form.order, by=by)
-        publish(tasks.advance_job, job.pk)
+        enqueue(tasks.advance_job, job.pk)
         self.log_addition(request, job, {"added": {"name": str(job), "object": show(estimate_of(job))}})
         return Redirect(reverse("admin:finetuning_job_change", args=[job.pk]))
 
@@ -152,7 +152,7 @@ class JobAdmin(CorrectableAdmin):
             return TemplateResponse(request, "admin/finetuning/job/decide.html", context)
         with errors_as_messages(request):
             messages.success(request, decide(job, decision, by=person))
-            publish(tasks.advance_job, job.pk)
+            enqueue(tasks.advance_job, job.pk)
             self.log_change(request, job, str(decision.title))
         return here
 

@@ -1,5 +1,7 @@
 """What becomes of a claimed job when a call did not work: wait, refuse, or doubt."""
 
+from http import HTTPStatus
+
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -12,12 +14,11 @@ from llm.errors import LLMError, Refused, TryAgainLater
 MOST_TRIES = 10
 LONGEST_WAIT = 300.0
 SLOWEST = 15.0
-RATE_LIMITED, SHUT_OUT = 429, 403
 
 
 def wait(job: Job, error: TryAgainLater, *, state: str) -> None:
     """Back to `state`, for another try soon; ten failed ones in a row refuse the job, a 429 is none."""
-    counts = error.status != RATE_LIMITED
+    counts = error.status != HTTPStatus.TOO_MANY_REQUESTS
     if counts and job.tries + 1 >= MOST_TRIES:
         refuse(job, error)
         return
@@ -29,7 +30,7 @@ def wait(job: Job, error: TryAgainLater, *, state: str) -> None:
 def refuse(job: Job, error: Exception) -> None:
     """The provider, or the site itself, says no: nothing was ordered, nothing is owed."""
     sentence = str(error)
-    if isinstance(error, Refused) and error.status == SHUT_OUT:
+    if isinstance(error, Refused) and error.status == HTTPStatus.FORBIDDEN:
         sentence = _("这个接入点不让本站的账号做微调。对方说：%(words)s %(others)s") % {
             "words": sentence,
             "others": other_endpoints(job),

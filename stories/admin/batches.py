@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 from stories.admin.base import ReadOnlyAdmin, check_permission, errors_as_messages
 from stories.generation import batches
 from stories.models import BatchOrder
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.tasks import advance_batch
 
 CONTROL = "stories.control_run"
@@ -34,7 +34,7 @@ class BatchOrderAdmin(ReadOnlyAdmin):
         for order in queryset:
             with errors_as_messages(request):
                 batches.send_again(order, by=check_permission(request, CONTROL))
-                publish(advance_batch, order.pk)
+                enqueue(advance_batch, order.pk)
                 messages.success(request, gettext("订单 %(order)s 重新下单。") % {"order": order})
 
     @admin.action(description=_("放弃结果不明的订单，逐篇核对账单"), permissions=["control"])

@@ -12,7 +12,7 @@ from stories.admin.filters import DoubtFilter
 from stories.generation import corrections
 from stories.models import Attempt, Review, SpendDay, Story
 from stories.runs.unknown_calls import resolve_all, retry_stories
-from stories.tasks import publish_story
+from stories.tasks import enqueue_story
 from stories.values.money import show
 
 CONTROL = "stories.control_run"
@@ -64,7 +64,7 @@ class AttemptAdmin(CorrectableAdmin):
         with errors_as_messages(request):
             retried = retry_stories(Story.objects.filter(pk__in=keys).select_related("run"))
             for story in retried:
-                publish_story(story)
+                enqueue_story(story)
             words = {"count": len(retried)}
             messages.success(request, gettext("%(count)s 篇结果不明的故事重新排队了。") % words)
 

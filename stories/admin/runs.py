@@ -36,7 +36,7 @@ from stories.runs.lifecycle import (
 )
 from stories.runs.orders import order_run
 from stories.runs.plan import lay_out
-from stories.tasks import publish_run
+from stories.tasks import enqueue_run
 from stories.values.money import show
 
 CONTROL = "stories.control_run"
@@ -116,13 +116,13 @@ class RunAdmin(ReadOnlyAdmin):
         """Five stories now; the page stays, and the next press knows what they cost."""
         run, is_new = order_run(**form.sample_order, by=by)
         if is_new:
-            publish_run(run)
+            enqueue_run(run)
         messages.success(request, _("样稿 %(run)s 在写了；写完后再估价，就按它们的实际费用。") % {"run": run})
 
     def _start(self, request: HttpRequest, order: dict[str, Any], *, by: User) -> HttpResponse:
         run, is_new = order_run(**order, by=by)
         if is_new:
-            publish_run(run)
+            enqueue_run(run)
             messages.success(request, _("批次 %(run)s 开始写了。") % {"run": run})
         return HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
 
@@ -181,11 +181,11 @@ def control(run: Run, action: str, *, by: str) -> str:
         return _("批次已暂停；正在写的会写完。")
     if action == "retry":
         retried = retry_run(run)
-        publish_run(run)
+        enqueue_run(run)
         return _("%(count)s 篇没写成的重新排队了。") % {"count": retried}
     if action in ("resume", "start"):
         resume_run(run) if run.state == Run.State.PAUSED else start_run(run)
-        publish_run(run)
+        enqueue_run(run)
         return _("批次接着写了。")
     raise StoryError(_("不认识的操作。"))
 

@@ -43,10 +43,10 @@ from stories.library.imports import import_stories, store_file
 from stories.library.labels import LABEL_SUFFIX, file_label
 from stories.models import Flag, Story
 from stories.models.stories import FINAL_TEXT
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.readers import reactions
 from stories.review import decisions
-from stories.tasks import advance_import, check_new_stories, publish_check
+from stories.tasks import advance_import, check_new_stories, enqueue_check
 
 REVIEW = "stories.review_story"
 CSV_NAME = "stories.csv"
@@ -201,7 +201,7 @@ class StoryAdmin(ReadOnlyAdmin):
             form.add_error(None, str(error))
             return self._show(request, story, form)
         if story.checked_at is None:
-            publish_check(story)
+            enqueue_check(story)
         messages.success(request, self._note(request, story, form))
         target = self._next(request, story) if form.is_verdict else story
         return HttpResponseRedirect(self._address(request, target or story))
@@ -231,10 +231,10 @@ class StoryAdmin(ReadOnlyAdmin):
         file, approve = form.cleaned_data["file"], form.cleaned_data["approve"]
         if file.size > AT_ONCE:
             imported = store_file(file.chunks(), name=file.name, by=by, approve=approve)
-            publish(advance_import, imported.pk)
+            enqueue(advance_import, imported.pk)
             return HttpResponseRedirect(reverse("admin:stories_importedfile_change", args=[imported.pk]))
         rows = import_stories(file.file, name=file.name, approve_by=by if approve else None)
-        publish(check_new_stories)
+        enqueue(check_new_stories)
         messages.success(request, _("导入了 %(rows)s 篇故事。") % {"rows": rows})
         return HttpResponseRedirect(reverse("admin:stories_story_changelist"))
 

@@ -1,6 +1,6 @@
 """Fills one story of a run by one whole answer, not streamed: what the bulk worker does.
 
-The turn comes first: while a story waits for the limit of its endpoint it is still queued, and its thread
+The permit comes first: while a story waits for the limit of its endpoint it is still queued, and its thread
 holds neither a claim nor a database connection.
 """
 
@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import TypeVar
 
 from django.db import transaction
@@ -17,8 +18,8 @@ from llm import calls
 from llm.answers import Answer
 from llm.clients import READ_TIMEOUT
 from llm.errors import LLMError, OutcomeUnknown, OutOfMoney, TryAgainLater
-from llm.rate_limit import TooSoon, Turn, take_turn, tell
-from llm.retry import PATIENCE, TOO_MANY, patiently
+from llm.rate_limit import Permit, TooSoon, acquire, observe
+from llm.retry import MAX_RETRY_SECONDS, retry_rate_limited
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import states
 from stories.generation.attempts import open_attempt, settle
@@ -29,8 +30,8 @@ from stories.language_models import check_endpoint
 from stories.models import Attempt, EndReason, Story
 
 T = TypeVar("T")
-# The provider's deadline, and twice the patience: with its limits and with the line of those who ask again.
-LEASE = timedelta(seconds=READ_TIMEOUT + 2 * PATIENCE + 30)
+# The provider's deadline, and twice the time of the retries: for the waits they ask for and for their permits.
+LEASE = timedelta(seconds=READ_TIMEOUT + 2 * MAX_RETRY_SECONDS + 30)
 TURN_SECONDS = 15.0  # that a thread waits for its story's turn
 KEPT_SECONDS = 120.0  # that an answer is kept in memory while the database is away
 LONGEST_WAIT = 600.0  # until a story is asked for again, whatever the provider says
@@ -38,7 +39,7 @@ MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
 def fill(story: Story) -> bool:
-    """Waits its turn, claims the story, makes one call and writes how it ended; True if there is a text.
+    """Waits for its permit, claims the story, makes one call and writes how it ended; True if there is a text.
 
     Does nothing if the story isn't due.
     """
@@ -46,7 +47,7 @@ def fill(story: Story) -> bool:
         return False
     release_scarce_connection()
     try:
-        turn = _take_turn(story, seconds=TURN_SECONDS)
+        permit = _acquire(story, seconds=TURN_SECONDS)
     except TooSoon as error:
         states.postpone(story, seconds=error.seconds + random.uniform(0, 1))
         return False
@@ -55,7 +56,7 @@ def fill(story: Story) -> bool:
     ask = _ask(story)
     release_scarce_connection()
     try:
-        answer = patiently(_calls(story, ask, turn), wanted=lambda: states.is_wanted(story))
+        answer = retry_rate_limited(_calls(story, ask, permit), wanted=lambda: states.is_wanted(story))
     except LLMError as error:
         _keep(partial(take_error, story, attempt, error))
         return False
@@ -67,41 +68,41 @@ def _keep(write: Callable[[], T]) -> T:
     return write_when_free(write, seconds=KEPT_SECONDS)
 
 
-def _take_turn(story: Story, *, seconds: float) -> Turn:
+def _acquire(story: Story, *, seconds: float) -> Permit:
     assert story.language_model is not None
     model = story.language_model
-    return take_turn(model.base_url, model.name, tokens=MOST_TOKENS, seconds=seconds)
+    return acquire(model.base_url, model.name, tokens=MOST_TOKENS, seconds=seconds)
 
 
-def _calls(story: Story, ask: calls.Ask, turn: Turn) -> Callable[[], Answer]:
-    """One call in its turn each time it is asked; the first turn has come already."""
-    turns = [turn]
+def _calls(story: Story, ask: calls.Ask, permit: Permit) -> Callable[[], Answer]:
+    """One call with a permit of its own each time it is asked; the first permit is there already."""
+    permits = [permit]
 
     def call() -> Answer:
-        mine = turns.pop() if turns else _turn_again(story)
+        mine = permits.pop() if permits else _acquire_again(story)
         return _call(story, ask, mine)
 
     return call
 
 
-def _turn_again(story: Story) -> Turn:
+def _acquire_again(story: Story) -> Permit:
     try:
-        return _take_turn(story, seconds=PATIENCE)
+        return _acquire(story, seconds=MAX_RETRY_SECONDS)
     except TooSoon as error:
         raise TryAgainLater(
-            _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=TOO_MANY
+            _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=HTTPStatus.TOO_MANY_REQUESTS
         ) from error
 
 
-def _call(story: Story, ask: calls.Ask, turn: Turn) -> Answer:
+def _call(story: Story, ask: calls.Ask, permit: Permit) -> Answer:
     assert story.language_model is not None
     try:
         answer = calls.complete(story.language_model.endpoint, ask)
     except TryAgainLater as error:
-        if error.status == TOO_MANY:
-            tell(turn, limited=True, retry_after=error.retry_after, rates=error.rates)
+        if error.status == HTTPStatus.TOO_MANY_REQUESTS:
+            observe(permit, limited=True, retry_after=error.retry_after, rates=error.rates)
         raise
-    tell(turn, rates=answer.rates)
+    observe(permit, rates=answer.rates)
     return answer
 
 
@@ -152,7 +153,9 @@ def take_error(story: Story, attempt: Attempt, error: LLMError) -> None:
     settle(attempt, state=Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED, error=str(error))
     if isinstance(error, TryAgainLater):
         wait = 5.0 if error.retry_after is None else min(error.retry_after, LONGEST_WAIT)
-        states.requeue(story, error=str(error), seconds=wait, use_up_try=error.status != TOO_MANY)
+        states.requeue(
+            story, error=str(error), seconds=wait, use_up_try=error.status != HTTPStatus.TOO_MANY_REQUESTS
+        )
     elif isinstance(error, OutOfMoney):
         states.release(story)
         _pause(story, str(error))

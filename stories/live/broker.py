@@ -1,9 +1,12 @@
-"""What viewers are told while stories are written: one message per commit, to every web process.
+"""Carries publications from the workers to the viewers: one message per commit, to every web process.
 
-A *hint* says which story's row changed, and carries the committed slice if there is one. All hints of a
-commit leave in one message on one topic; each process that has viewers listens once and hands the hints to
-the mailboxes of the stories they are about. So neither the worker nor a web process needs more Redis
-connections when there are more stories or viewers. Delivery is never trusted: the row is the truth.
+    worker                           Redis              web process
+    Publisher --- a list of all ---> topic "stories" -> Broker --- each to the ---> Subscription --> viewer
+                  publications                                     subscriptions
+                  of a commit                                      of its story
+
+The number of Redis connections and messages grows neither with the stories nor with the viewers. Publications may be
+lost, late or doubled: the row is the truth.
 """
 
 import asyncio
@@ -20,166 +23,161 @@ import redis.asyncio
 from django.conf import settings
 from redis.exceptions import RedisError
 
-from stories.models import Story
+from stories.live.publications import Publication, row_changed
 
 logger = logging.getLogger(__name__)
 TOPIC = "stories"
-MOST_HINTS = 10_000  # that wait to leave
-MOST_AT_ONCE = 500  # in one message
-MOST_WAITING = 100  # for one viewer
+MAX_QUEUED = 10_000  # publications of a worker that wait to be sent
+MAX_BATCH = 500  # publications in one message
+MAX_PENDING = 100  # publications in one subscription
 SEND_SECONDS = 2.0
-PING = 5.0  # seconds of silence after which Redis is asked whether it is there
-ALIVE = 15.0  # seconds without an answer after which the connection is made anew
-RECONNECT = 1.0
-Hint = dict[str, Any]
+PING_SECONDS = 5.0  # of silence, after which Redis is asked whether it is there
+DEAD_SECONDS = 15.0  # without an answer, after which the connection is replaced
+RECONNECT_SECONDS = 1.0
 
 
-def written(story: Story, *, offset: int, text: str) -> Hint:
-    """The hint for a committed slice."""
-    slice_ = {"attempt": story.attempt_name, "fence": story.fence, "offset": offset, "text": text}
-    return changed(story.pk) | slice_
-
-
-def changed(pk: UUID) -> Hint:
-    """The hint that the row changed otherwise."""
-    return {"story": pk.hex}
-
-
-class Sender:
-    """Sends hints from one event loop, in order; when they cannot leave, they are dropped."""
+class Publisher:
+    """Sends publications from one event loop, in order. Those that cannot be sent are dropped."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[Hint] = asyncio.Queue(MOST_HINTS)
+        self._queue: asyncio.Queue[Publication] = asyncio.Queue(MAX_QUEUED)
 
-    def put(self, hint: Hint) -> None:
-        """Queues a hint; called on the loop."""
+    def publish(self, publication: Publication) -> None:
+        """Queues a publication; called on the loop."""
         try:
-            self._queue.put_nowait(hint)
+            self._queue.put_nowait(publication)
         except asyncio.QueueFull:
-            logger.warning("hints are not leaving; viewers read the row instead")
+            logger.warning("publications are not sent, the queue is full; viewers read the row instead")
 
     async def send_for_ever(self) -> None:
         async with redis.asyncio.Redis.from_url(settings.REDIS_URL, max_connections=2) as client:
             while True:
                 batch = [await self._queue.get()]
-                while len(batch) < MOST_AT_ONCE and not self._queue.empty():
+                while len(batch) < MAX_BATCH and not self._queue.empty():
                     batch.append(self._queue.get_nowait())
                 try:
                     async with asyncio.timeout(SEND_SECONDS):
                         await client.publish(TOPIC, json.dumps(batch, ensure_ascii=False))
                 except (RedisError, OSError, TimeoutError) as error:
-                    logger.warning("%s hints not sent: %s", len(batch), error or "Redis does not answer")
+                    logger.warning(
+                        "%s publications not sent: %s", len(batch), error or "Redis does not answer"
+                    )
 
 
-class Mailbox:
-    """The hints for one viewer. One that does not read is told to read the row, whatever else it missed."""
+class Subscription:
+    """The publications of one story for one viewer. A viewer that falls behind is told to read the row instead."""
 
     def __init__(self, pk: UUID) -> None:
         self.pk = pk
-        self._hints: deque[Hint] = deque()
-        self._filled = asyncio.Event()
+        self._pending: deque[Publication] = deque()
+        self._has_pending = asyncio.Event()
 
-    def put(self, hint: Hint) -> None:
-        if len(self._hints) >= MOST_WAITING:
-            self._hints.clear()
-            hint = changed(self.pk)
-        self._hints.append(hint)
-        self._filled.set()
+    def deliver(self, publication: Publication) -> None:
+        """Adds a publication. When too many are pending, one that says "read the row" replaces them all."""
+        if len(self._pending) >= MAX_PENDING:
+            self._pending.clear()
+            publication = row_changed(self.pk)
+        self._pending.append(publication)
+        self._has_pending.set()
 
-    def look_again(self) -> None:
-        """The viewer shall read the row."""
-        self.put(changed(self.pk))
+    def request_resync(self) -> None:
+        """Makes the viewer read the row."""
+        self.deliver(row_changed(self.pk))
 
-    async def take(self, seconds: float) -> list[Hint]:
-        """All that has come, at once; [] after so many seconds of silence."""
-        if not self._hints:
+    async def take(self, seconds: float) -> list[Publication]:
+        """All pending publications, as soon as there are any; [] after so many seconds of silence."""
+        if not self._pending:
             try:
                 async with asyncio.timeout(seconds):
-                    await self._filled.wait()
+                    await self._has_pending.wait()
             except TimeoutError:
                 return []
-        hints = list(self._hints)
-        self._hints.clear()
-        self._filled.clear()
-        return hints
+        publications = list(self._pending)
+        self._pending.clear()
+        self._has_pending.clear()
+        return publications
 
 
-class Switchboard:
+class Broker:
     """Listens to the topic for all viewers of one event loop, as long as there are any."""
 
     def __init__(self) -> None:
-        self._boxes: dict[str, set[Mailbox]] = {}
-        self._listening: asyncio.Task[None] | None = None
+        self._subscriptions: dict[str, set[Subscription]] = {}
+        self._listener: asyncio.Task[None] | None = None
 
-    def open(self, pk: UUID) -> Mailbox:
-        """A mailbox that gets every hint of the story from now on."""
-        box = Mailbox(pk)
-        self._boxes.setdefault(pk.hex, set()).add(box)
-        if self._listening is None:
-            self._listening = asyncio.create_task(self._listen_on())
-        return box
+    def subscribe(self, pk: UUID) -> Subscription:
+        """A subscription that gets every publication of the story from now on."""
+        subscription = Subscription(pk)
+        self._subscriptions.setdefault(pk.hex, set()).add(subscription)
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._keep_listening())
+        return subscription
 
-    def close(self, box: Mailbox) -> None:
-        boxes = self._boxes.get(box.pk.hex, set())
-        boxes.discard(box)
-        if not boxes:
-            self._boxes.pop(box.pk.hex, None)
-        if not self._boxes and self._listening is not None:
-            self._listening.cancel()
-            self._listening = None
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """Ends a subscription; the last one that ends also ends the listening."""
+        others = self._subscriptions.get(subscription.pk.hex, set())
+        others.discard(subscription)
+        if not others:
+            self._subscriptions.pop(subscription.pk.hex, None)
+        if not self._subscriptions and self._listener is not None:
+            self._listener.cancel()
+            self._listener = None
 
-    async def _listen_on(self) -> None:
-        """As long as somebody listens. That is looked at anew each time, because a client that is just connecting
-        may take our cancellation for a timeout of its own, and no second one comes.
+    async def _keep_listening(self) -> None:
+        """Listens while this task is the broker's listener.
+
+        Cancelling the task is not enough: while it connects, the Redis client may take the cancellation for a timeout
+        of its own, and a task is cancelled only once.
         """
-        while self._is_wanted():
+        while self._is_listener():
             try:
                 await self._listen()
             except (RedisError, OSError, TimeoutError) as error:
-                logger.warning("hints do not arrive, viewers read the rows: %s", error or "no answer")
-            if self._is_wanted():
-                await asyncio.sleep(RECONNECT)
+                logger.warning("publications do not arrive, viewers read the rows: %s", error or "no answer")
+            if self._is_listener():
+                await asyncio.sleep(RECONNECT_SECONDS)
 
-    def _is_wanted(self) -> bool:
-        return self._listening is asyncio.current_task()
+    def _is_listener(self) -> bool:
+        return self._listener is asyncio.current_task()
 
     async def _listen(self) -> None:
-        """Returns when nobody listens any more; raises when Redis is away or no longer answers."""
-        client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=ALIVE)
+        """Returns when this task is no longer the listener; raises when Redis is away or no longer answers."""
+        client = redis.asyncio.Redis.from_url(settings.REDIS_URL, socket_connect_timeout=DEAD_SECONDS)
         async with client, client.pubsub() as channel:
             await channel.subscribe(TOPIC)
             loop = asyncio.get_running_loop()
-            heard_at = loop.time()
-            while self._is_wanted():
-                if loop.time() - heard_at >= ALIVE:
+            answered_at = loop.time()
+            while self._is_listener():
+                if loop.time() - answered_at >= DEAD_SECONDS:
                     raise TimeoutError
-                message = await channel.get_message(timeout=PING)
+                message = await channel.get_message(timeout=PING_SECONDS)
                 if message is None:
                     await channel.ping()
                     continue
-                heard_at = loop.time()
-                self._deliver(message)
+                answered_at = loop.time()
+                self._receive(message)
 
-    def _deliver(self, message: dict[str, Any]) -> None:
+    # Any: the fields of a message of the Redis client.
+    def _receive(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
-            # What was committed while nobody listened was told to nobody.
-            for boxes in self._boxes.values():
-                for box in boxes:
-                    box.look_again()
+            # Whatever was published before this moment has been missed.
+            for subscriptions in self._subscriptions.values():
+                for subscription in subscriptions:
+                    subscription.request_resync()
         elif message["type"] == "message":
-            self._hand_out(json.loads(message["data"]))
+            self._distribute(json.loads(message["data"]))
 
-    def _hand_out(self, hints: Sequence[Hint]) -> None:
-        for hint in hints:
-            for box in self._boxes.get(hint["story"], ()):
-                box.put(hint)
+    def _distribute(self, publications: Sequence[Publication]) -> None:
+        for publication in publications:
+            for subscription in self._subscriptions.get(publication["story"], ()):
+                subscription.deliver(publication)
 
 
 @cache
-def _switchboards() -> WeakKeyDictionary[asyncio.AbstractEventLoop, Switchboard]:
+def _brokers() -> WeakKeyDictionary[asyncio.AbstractEventLoop, Broker]:
     return WeakKeyDictionary()
 
 
-def switchboard() -> Switchboard:
-    """The switchboard of the running loop."""
-    return _switchboards().setdefault(asyncio.get_running_loop(), Switchboard())
+def current_broker() -> Broker:
+    """The broker of the running loop."""
+    return _brokers().setdefault(asyncio.get_running_loop(), Broker())

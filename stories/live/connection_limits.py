@@ -1,8 +1,8 @@
-"""How many sockets one address may hold, and how much one client may say.
+"""How many sockets one address may hold, and how many messages one client may send.
 
 The sockets of an address are counted over all web processes, in Redis: one sorted set per address, a member
-per socket, its score the time until which it counts. A socket that is never dismissed (its process was
-killed) leaves by itself. Redis being away admits everyone: without it there are no hints to abuse either.
+per socket, its score the time until which it counts. A socket that is never dismissed, because its process was killed,
+stops counting at that time. While Redis is away everyone is admitted: there are no publications to relay then.
 """
 
 import asyncio
@@ -17,34 +17,35 @@ from redis.exceptions import RedisError
 from stories.values import addresses
 
 logger = logging.getLogger(__name__)
-PATIENCE = 1.0  # seconds that a viewer waits for being counted
-COUNTS_FOR = 60  # seconds; a living socket is admitted anew before that
+MAX_SECONDS = 1.0  # that a viewer waits until its socket is counted
+COUNTED_SECONDS = 60  # a living socket is admitted again before that
 _pools: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
 
 
-class Allowance:
-    """At most `most` takes in each window of `seconds`."""
+class FixedWindow:
+    """A rate limit: at most `limit` messages in each window of `seconds`."""
 
-    def __init__(self, most: int, *, seconds: float) -> None:
-        self._most, self._seconds = most, seconds
-        self._taken, self._since = 0, time.monotonic()
+    def __init__(self, limit: int, *, seconds: float) -> None:
+        self._limit, self._seconds = limit, seconds
+        self._count, self._began_at = 0, time.monotonic()
 
-    def take(self) -> bool:
+    def allows(self) -> bool:
+        """Counts one message; False if it is one too many in this window."""
         now = time.monotonic()
-        if now - self._since >= self._seconds:
-            self._taken, self._since = 0, now
-        self._taken += 1
-        return self._taken <= self._most
+        if now - self._began_at >= self._seconds:
+            self._count, self._began_at = 0, now
+        self._count += 1
+        return self._count <= self._limit
 
 
 async def admit(address: str, socket: str) -> bool:
-    """Counts this socket for a minute more; False if the address already holds `ADDRESS_SOCKETS` others."""
+    """Counts this socket for another minute; False if the address already holds `ADDRESS_SOCKETS` others."""
     now, name = time.time(), _name(address)
     try:
-        async with asyncio.timeout(PATIENCE), _redis().pipeline(transaction=True) as pipe:
+        async with asyncio.timeout(MAX_SECONDS), _redis().pipeline(transaction=True) as pipe:
             pipe.zremrangebyscore(name, 0, now)
-            pipe.zadd(name, {socket: now + COUNTS_FOR})
-            pipe.expire(name, COUNTS_FOR * 2)
+            pipe.zadd(name, {socket: now + COUNTED_SECONDS})
+            pipe.expire(name, COUNTED_SECONDS * 2)
             pipe.zcard(name)
             count = (await pipe.execute())[-1]
     except (RedisError, OSError, TimeoutError) as error:
@@ -57,9 +58,9 @@ async def admit(address: str, socket: str) -> bool:
 
 
 async def dismiss(address: str, socket: str) -> None:
-    """The socket is closed and counts no more."""
+    """Stops counting a socket that is closed."""
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(MAX_SECONDS):
             await _redis().zrem(_name(address), socket)
     except (RedisError, OSError, TimeoutError) as error:
         logger.warning("a closed socket counts on for a minute, Redis is away: %s", error or "no answer")

@@ -1,4 +1,4 @@
-"""Reads the rows that viewers ask for, a few queries at a time however many they are."""
+"""Reads the rows that viewers ask for. Viewers that ask at the same time share a query."""
 
 import asyncio
 import math
@@ -16,12 +16,12 @@ from stories.live.viewer import Snapshot
 from stories.models import Story
 
 T = TypeVar("T")
-THREADS = 4  # for what sockets do in the database: one slow query must not hold up all of them
+THREADS = 4  # for the database work of sockets, so that one slow query does not hold up all of them
 COLUMNS = (
     *("attempt_name", "fence", "state", "text", "edited_text", "end_reason", "created_at", "run_id"),
     *("next_try_at", "error"),
 )
-WORTH_SAYING = 10  # seconds: who waits less need not read why
+MIN_WAIT = 10  # seconds; a viewer is not told of a shorter wait
 
 
 def take_snapshots(keys: Iterable[UUID]) -> dict[UUID, Snapshot]:
@@ -48,11 +48,11 @@ def queue_position(story: Story) -> int:
 
 
 def seconds_to_wait(story: Story) -> int:
-    """How long a queued story must still wait because its model's provider asked for it; 0: not for that."""
+    """Seconds until a queued story's model is asked again, because its provider asked for a pause; else 0."""
     if story.state != Story.State.QUEUED or not story.error or story.next_try_at is None:
         return 0
     seconds = math.ceil((story.next_try_at - timezone.now()).total_seconds())
-    return seconds if seconds >= WORTH_SAYING else 0
+    return seconds if seconds >= MIN_WAIT else 0
 
 
 @cache
@@ -60,26 +60,27 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, thread_name_prefix="sockets-database")
 
 
+# Any: whatever the function takes.
 async def in_database(function: Callable[..., T], *arguments: Any) -> T:
     """`function(*arguments)` on a thread that sockets share, with a connection of its own."""
     call = database_sync_to_async(function, thread_sensitive=False, executor=_threads())
     return await call(*arguments)
 
 
-class Reader:
-    """Reads for all viewers of one event loop: who asks while a read runs shares the next one."""
+class SnapshotLoader:
+    """Loads rows for all viewers of one event loop. All who ask while a query runs share the next one."""
 
     def __init__(self) -> None:
         self._waiting: dict[UUID, asyncio.Future[Snapshot | None]] = {}
-        self._working: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
 
     async def read(self, pk: UUID) -> Snapshot | None:
         """The row as it is after this call began; None if there is no such story."""
         if pk not in self._waiting:
             self._waiting[pk] = asyncio.get_running_loop().create_future()
         future = self._waiting[pk]
-        if self._working is None or self._working.done():
-            self._working = asyncio.create_task(self._work())
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._work())
         return await asyncio.shield(future)
 
     async def _work(self) -> None:
@@ -96,10 +97,10 @@ class Reader:
 
 
 @cache
-def _readers() -> WeakKeyDictionary[asyncio.AbstractEventLoop, Reader]:
+def _loaders() -> WeakKeyDictionary[asyncio.AbstractEventLoop, SnapshotLoader]:
     return WeakKeyDictionary()
 
 
 async def take_snapshot(pk: UUID) -> Snapshot | None:
     """The story's row, read anew; None if there is no such story."""
-    return await _readers().setdefault(asyncio.get_running_loop(), Reader()).read(pk)
+    return await _loaders().setdefault(asyncio.get_running_loop(), SnapshotLoader()).read(pk)

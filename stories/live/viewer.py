@@ -1,26 +1,27 @@
 """What one viewer of a story has to be sent (pure).
 
-The row is the truth, a hint (`hints.py`) only says what was committed. `Viewer` turns rows and hints, however
-late, doubled or lost, into the messages of the story socket (docs/contracts.md), each piece of text exactly once.
+The row is the truth; a publication only says what was committed. `Viewer` turns rows and publications into the
+messages of the story socket (docs/contracts.md). It sends each piece of text exactly once, even if publications are
+late, doubled or lost.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from stories.live.publications import Publication
 from stories.models import EndReason, Story
 
-# The contract of the socket knows no cancelled runs: for a viewer somebody stopped the story.
-SAID_AS = {EndReason.CANCELLED: EndReason.STOPPED, "": EndReason.UNKNOWN}
-Message = dict[str, Any]
+# The contract of the socket has no word for a cancelled run: a viewer is told that somebody stopped the story.
+SOCKET_REASONS = {EndReason.CANCELLED: EndReason.STOPPED, "": EndReason.UNKNOWN}
+Message = dict[str, Any]  # Any: a JSON object, one of those in docs/contracts.md, "Story socket"
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """A story's row as viewers need it: its final text under that text's name.
 
-    `position` in the queue is None unless queued; `wait`: the seconds until a queued story's model is asked again,
-    because its provider said so; else 0.
+    `position` in the queue is None unless queued. `wait`: the seconds until a queued story's model is asked again, if
+    its provider asked for a pause; else 0.
     """
 
     attempt: str
@@ -33,7 +34,7 @@ class Snapshot:
 
     @property
     def wait_minutes(self) -> int:
-        """What a reader is told, and told anew when it changes."""
+        """`wait` in minutes: a viewer gets a new state message each time it changes."""
         return in_minutes(self.wait)
 
     @property
@@ -42,12 +43,12 @@ class Snapshot:
 
 
 def in_minutes(seconds: int) -> int:
-    """Rounded up."""
+    """Whole minutes, rounded up."""
     return -(-seconds // 60)
 
 
 class Viewer:
-    """What one connection holds, and what it has to be sent next. Offsets count Unicode code points."""
+    """What one connection has been sent, and so what comes next. Offsets count Unicode code points."""
 
     def __init__(self, *, attempt: str, offset: int) -> None:
         self.attempt: str | None = attempt
@@ -75,25 +76,26 @@ class Viewer:
                     "type": "end",
                     "state": row.state,
                     "length": len(row.text),
-                    "reason": str(SAID_AS.get(row.reason, row.reason)),
+                    "reason": str(SOCKET_REASONS.get(row.reason, row.reason)),
                 }
             )
         return messages
 
-    def relay(self, hint: Mapping[str, Any]) -> list[Message] | None:
-        """The messages for a slice, [] if this viewer has it already; None: read the row."""
+    def relay(self, publication: Publication) -> list[Message] | None:
+        """The messages for a publication; [] if the viewer has its text already, None if the row must be read."""
         if self.ended:
             return []
-        if "text" not in hint:
+        if "text" not in publication:
             return None
-        if hint["fence"] < self.fence:
+        if publication["fence"] < self.fence:
             return []
-        if hint["attempt"] != self.attempt or hint["fence"] > self.fence or self.state != Story.State.WRITING:
+        is_newer = publication["attempt"] != self.attempt or publication["fence"] > self.fence
+        if is_newer or self.state != Story.State.WRITING:
             return None
-        known = self.offset - hint["offset"]
+        known = self.offset - publication["offset"]
         if known < 0:
             return None
-        fresh = hint["text"][known:]
+        fresh = publication["text"][known:]
         return [self._text(fresh)] if fresh else []
 
     def _hello(self, row: Snapshot) -> list[Message]:

@@ -40,7 +40,7 @@ class QuotaLeft:
 def ask_story(
     combo: Combo, *, reader: Reader, model: LanguageModel | None = None, again_of: Story | None = None
 ) -> Story:
-    """A queued story of `combo` for `reader`, by `model` or the serving model; the caller publishes it.
+    """A queued story of `combo` for `reader`, by `model` or the serving model; the caller enqueues it.
 
     Who sits at the site's own terminal (`readers.TERMINAL`) has no quota. Raises `QuotaUsedUp`, or
     `UnknownModel` if no model can be asked.

@@ -15,7 +15,7 @@ from stories.forms import AskForm, surprise
 from stories.generation.connections import AWAY
 from stories.generation.stop import request_stop
 from stories.readers import orders
-from stories.tasks import publish_story
+from stories.tasks import enqueue_story
 from stories.values.combos import AXES
 from stories.views.common import controllable, reader_of, remember, with_key
 
@@ -41,7 +41,7 @@ def new(request: HttpRequest) -> HttpResponse:
         logger.exception("an order could not be written")
         form.add_error(None, _("现在太忙了，这一篇没有排上：配料都还在，请过一会儿再点一次。"))
         return _show_form(request, form, status=503)
-    publish_story(story)
+    enqueue_story(story)
     return remember(redirect(story), reader)
 
 
@@ -71,7 +71,7 @@ def again(request: HttpRequest, pk: str) -> HttpResponse:
     except StoryError as error:
         messages.error(request, str(error))
         return redirect(story)
-    publish_story(story)
+    enqueue_story(story)
     return remember(redirect(story), reader)
 
 
@@ -93,5 +93,5 @@ def _queue(request: HttpRequest, pk: str, *, order: Any) -> HttpResponse:
     except StoryError as error:
         messages.error(request, str(error))
     else:
-        publish_story(story)
+        enqueue_story(story)
     return redirect(story)

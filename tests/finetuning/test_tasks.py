@@ -16,15 +16,15 @@ RESULTS = b"step,train_loss\n1,0.5\n"
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+def enqueued(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Primary keys that were handed to the workers."""
     handed: list[Any] = []
-    monkeypatch.setattr(tasks, "publish", lambda task, pk: handed.append(int(pk)))
+    monkeypatch.setattr(tasks, "enqueue", lambda task, pk: handed.append(int(pk)))
     return handed
 
 
 @pytest.mark.django_db
-def test_the_sweeper_finds_what_is_due_and_nothing_else(provider: Provider, published: list[int]) -> None:
+def test_the_sweeper_finds_what_is_due_and_nothing_else(provider: Provider, enqueued: list[int]) -> None:
     dataset, model = make_built_dataset(), make_model("gpt-4o-mini", training_price=3)
     jobs = [training.order_job(dataset, model=model, epochs=epochs) for epochs in range(1, 6)]
     due, later, claimed, lost, ended = jobs
@@ -35,19 +35,19 @@ def test_the_sweeper_finds_what_is_due_and_nothing_else(provider: Provider, publ
     Job.objects.filter(pk=lost.pk).update(state="creating", lease_until=past)
     training.cancel_job(ended, by="test")
     tasks.sweep_jobs()
-    assert sorted(published) == [due.pk, lost.pk]
+    assert sorted(enqueued) == [due.pk, lost.pk]
 
 
 @pytest.mark.django_db
-def test_a_step_hands_on_the_next_one_only_if_it_is_due(provider: Provider, published: list[int]) -> None:
+def test_a_step_hands_on_the_next_one_only_if_it_is_due(provider: Provider, enqueued: list[int]) -> None:
     job = make_started_job()
     for state in (Job.State.UPLOADED, Job.State.CREATED):
         tasks.advance_job(str(job.pk))
         assert fresh(job).state == state
-    assert published == [job.pk, job.pk]
+    assert enqueued == [job.pk, job.pk]
     tasks.advance_job(str(job.pk))  # the first look; the second is not due yet
     tasks.advance_job(str(job.pk))
-    assert published == [job.pk, job.pk]
+    assert enqueued == [job.pk, job.pk]
     assert [call.path for call in provider.calls if call.method == "GET"] == [
         "/v1/fine_tuning/jobs/ftjob-1",
         "/v1/fine_tuning/jobs/ftjob-1/events",

@@ -22,7 +22,7 @@ ACCIDENTS = (
     "Exception in ASGI",
     "Internal Server Error",
     "Task exception",
-    "no longer watched",
+    "is closed after an error",
 )
 PAGES = [
     "/",

@@ -19,7 +19,7 @@ from llm.errors import (
     ServerFailed,
     TryAgainLater,
 )
-from llm.retry import patiently
+from llm.retry import retry_rate_limited
 from tests.environment import free_port
 from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
 from tests.servers import wait_until
@@ -189,10 +189,10 @@ def test_the_provider_says_how_long_to_wait(provider, options, seconds):
 # --- waiting --------------------------------------------------------------------------------------------
 
 
-def test_patience_waits_as_long_as_the_provider_says(provider):
+def test_a_retry_waits_as_long_as_the_provider_says(provider):
     provider.next(Fault.RATE_LIMIT, times=2, retry_after_ms=400)
 
-    answer = patiently(lambda: calls.complete("default", ASK))
+    answer = retry_rate_limited(lambda: calls.complete("default", ASK))
 
     first, second, third = provider.posts()
     assert answer.text == provider.text
@@ -200,23 +200,23 @@ def test_patience_waits_as_long_as_the_provider_says(provider):
     assert third.at - second.answered_at >= 0.4
 
 
-def test_patience_ends(provider):
+def test_retries_end(provider):
     provider.always(Fault.RATE_LIMIT, retry_after_ms=200)
     began = time.monotonic()
 
     with pytest.raises(TryAgainLater):
-        patiently(lambda: calls.complete("default", ASK), max_seconds=1)
+        retry_rate_limited(lambda: calls.complete("default", ASK), max_seconds=1)
 
     assert time.monotonic() - began < 20
     assert 1 <= len(provider.posts()) <= 6
 
 
 @pytest.mark.parametrize("fault", [Fault.SERVER_ERROR, Fault.QUOTA, Fault.FORBIDDEN, Fault.RESET])
-def test_patience_is_for_rate_limits_alone(provider, fault):
+def test_only_rate_limits_are_retried(provider, fault):
     provider.always(fault)
 
     with pytest.raises(LLMError):
-        patiently(lambda: calls.complete("default", ASK))
+        retry_rate_limited(lambda: calls.complete("default", ASK))
 
     assert len(provider.posts()) == 1
 

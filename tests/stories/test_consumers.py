@@ -13,7 +13,8 @@ from django.contrib.auth.models import AnonymousUser
 
 from stories import consumers
 from stories.consumers import StoryConsumer
-from stories.live import broker, snapshots
+from stories.live import broker, publications, snapshots
+from stories.live.publications import Publication
 from stories.models import Story
 from tests.factories import make_story
 from tests.servers import wait_until
@@ -46,7 +47,7 @@ class Connection:
     async def _send(self, message: dict[str, Any]) -> None:
         if self.stuck:
             await asyncio.Event().wait()
-        # A socket takes its time, and the next hint comes meanwhile.
+        # A socket takes its time, and the next publication comes meanwhile.
         await asyncio.sleep(random.random() / 500)
         if message["type"] == "websocket.send":
             self._take(json.loads(message["text"]))
@@ -71,13 +72,13 @@ async def connections() -> AsyncIterator[list[Connection]]:
     for connection in opened:
         connection.say({"type": "websocket.disconnect", "code": 1000})
         await asyncio.wait([connection.task], timeout=5)
-    assert broker.switchboard()._boxes == {}
+    assert broker.current_broker()._subscriptions == {}
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Seconds of silence and of patience become tenths."""
-    for name in ("SILENCE", "SILENCE_QUEUED", "SILENCE_DEAF", "SEND_SECONDS"):
+    """Seconds of silence and of sending become tenths."""
+    for name in ("RESYNC_SECONDS", "RESYNC_QUEUED_SECONDS", "RESYNC_LOSSY_SECONDS", "SEND_SECONDS"):
         monkeypatch.setattr(consumers, name, 0.3)
     yield
 
@@ -88,30 +89,29 @@ async def shared_story(**kw: Any) -> Story:
     )
 
 
-async def commit(story: Story, piece: str) -> dict[str, Any]:
-    """What a worker does: the row first; returns the hint."""
+async def commit(story: Story, piece: str) -> Publication:
+    """Commits a piece as a worker does, and returns its publication."""
     offset = len(story.text)
     story.text += piece
     await Story.objects.filter(pk=story.pk).aupdate(text=story.text, length=len(story.text))
-    return broker.written(story, offset=offset, text=piece)
+    return publications.text_committed(story, offset=offset, text=piece)
 
 
-async def test_hints_lost_doubled_late_and_mixed_with_reads_give_the_text_in_order(
+async def test_publications_lost_doubled_late_and_mixed_with_reads_give_the_text_in_order(
     connections: list[Connection],
 ) -> None:
     luck, story = random.Random(3), await shared_story(state="writing")
     connections += [Connection(story) for _ in range(5)]
-    board, late = broker.switchboard(), []
+    hub, late = broker.current_broker(), []
     for number in range(150):
-        hint = await commit(story, f"{number}😀e\u0301，")
-        late.append(hint)
-        for one in luck.choices([[], [hint], [hint, hint], luck.sample(late, 1), [broker.changed(story.pk)]])[
-            0
-        ]:
-            board._hand_out([one])
+        published = await commit(story, f"{number}😀e\u0301，")
+        late.append(published)
+        deliveries = [[], [published], [published, published], luck.sample(late, 1)]
+        for one in luck.choice([*deliveries, [publications.row_changed(story.pk)]]):
+            hub._distribute([one])
         await asyncio.sleep(0.002)  # the connections send meanwhile
     await Story.objects.filter(pk=story.pk).aupdate(state="written", end_reason="stop")
-    board._hand_out([broker.changed(story.pk)])
+    hub._distribute([publications.row_changed(story.pk)])
     for connection in connections:
         await connection.until(lambda connection=connection: connection.closed)
         assert (connection.text, connection.closed) == (story.text, 1000)
@@ -119,7 +119,7 @@ async def test_hints_lost_doubled_late_and_mixed_with_reads_give_the_text_in_ord
         assert connection.messages[-1]["type"] == "end"
 
 
-async def test_without_any_hint_the_row_is_read_after_a_silence(
+async def test_without_any_publication_the_row_is_read_after_a_silence(
     connections: list[Connection], quick: None
 ) -> None:
     story = await shared_story(state="writing")
@@ -138,18 +138,18 @@ async def test_who_does_not_read_is_cut_off_and_leaves_nothing_behind(
     await stuck.until(lambda: stuck.messages and well.messages)
     stuck.stuck = True
     for number in range(300):
-        broker.switchboard()._hand_out([await commit(story, f"{number}，")])
+        broker.current_broker()._distribute([await commit(story, f"{number}，")])
     await asyncio.wait_for(stuck.task, 5)
     await well.until(lambda: well.text == story.text)
-    assert len(broker.switchboard()._boxes[story.pk.hex]) == 1
+    assert len(broker.current_broker()._subscriptions[story.pk.hex]) == 1
 
 
-async def test_a_mailbox_that_overflows_says_read_the_row() -> None:
-    box = broker.Mailbox(uuid.uuid4())
-    for number in range(broker.MOST_WAITING + 1):
-        box.put({"story": box.pk.hex, "text": str(number)})
-    assert await box.take(1) == [broker.changed(box.pk)]
-    assert await box.take(0.01) == []
+async def test_a_subscription_that_overflows_says_read_the_row() -> None:
+    subscription = broker.Subscription(uuid.uuid4())
+    for number in range(broker.MAX_PENDING + 1):
+        subscription.deliver({"story": subscription.pk.hex, "text": str(number)})
+    assert await subscription.take(1) == [publications.row_changed(subscription.pk)]
+    assert await subscription.take(0.01) == []
 
 
 async def test_viewers_of_a_hundred_stories_share_their_reads(
@@ -164,7 +164,7 @@ async def test_viewers_of_a_hundred_stories_share_their_reads(
     monkeypatch.setattr(snapshots, "take_snapshots", lambda keys: reads.append(len(keys)) or take(keys))
     for story in stories:
         await commit(story, "从前。")
-    broker.switchboard()._hand_out([broker.changed(story.pk) for story in stories])
+    broker.current_broker()._distribute([publications.row_changed(story.pk) for story in stories])
     for connection in connections:
         await connection.until(lambda connection=connection: connection.text == "从前。")
     assert sum(reads) == 100

@@ -26,7 +26,7 @@ from stories.generation.completion import fill
 from stories.generation.connections import write_when_free
 from stories.models import Attempt, Heartbeat, Story
 from stories.operations import heartbeats
-from stories.tasks import publish_story, sweep
+from stories.tasks import enqueue_story, sweep
 from tests.conftest import LOGS, Workers
 from tests.environment import free_port
 from tests.factories import make_run, make_serving_model, make_story
@@ -74,10 +74,10 @@ def test_everything_waits_for_a_locked_database_and_goes_on_by_itself(
     run = make_run()
     in_flight = make_story(run=run, state="queued")
     with start_web(port, log=LOGS / f"web-{port}.log", env=env):
-        publish_story(streaming)
+        enqueue_story(streaming)
         wait_until(lambda: Story.objects.get(pk=streaming.pk).length > 0, seconds=30)
         provider.answer_after = 1.0
-        publish_story(in_flight)
+        enqueue_story(in_flight)
         wait_until(lambda: len(provider.posts(CHAT)) == 2, seconds=30)
         with open_socket(f"ws://127.0.0.1:{port}", streaming) as socket:
             viewer = Viewer(socket)

@@ -13,7 +13,7 @@ from stories.generation.batches import lease
 from stories.models import Attempt, BatchOrder, EndReason, Run, SpendDay, Story
 from stories.operations import seeding
 from stories.runs.lifecycle import count_states
-from stories.tasks import publish_run, sweep, sweep_batches
+from stories.tasks import enqueue_run, sweep, sweep_batches
 from tests.conftest import Workers
 from tests.factories import make_attempt, make_story
 from tests.provider import Provider
@@ -44,7 +44,7 @@ def test_a_restart_keeps_the_order_and_each_story_is_written_and_billed_once(
 ) -> None:
     workers = start_workers("bulk", base_url=provider.base_url)
     run = begin()
-    publish_run(run)
+    enqueue_run(run)
     wait_until(lambda: len(provider.batches.batches) == 1, seconds=30, what="the order is placed")
     workers.kill("bulk")
     env = child_environment(base_url=provider.base_url)

@@ -14,9 +14,9 @@ from django.utils import timezone
 from stories.generation import sweeper
 from stories.models import Attempt, Run, SpendDay, Story
 from stories.operations.heartbeats import silent_processes
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.runs.lifecycle import count_states, start_run
-from stories.tasks import generate_story, publish_run, sweep
+from stories.tasks import enqueue_run, generate_story, sweep
 from tests.conftest import LOGS, Workers
 from tests.environment import free_port
 from tests.factories import make_model, make_run, make_story
@@ -38,7 +38,7 @@ def order(stories: int, **kw: object) -> Run:
 
 def start(run: Run) -> None:
     start_run(run)
-    publish_run(run)
+    enqueue_run(run)
 
 
 def state_of(run: Run) -> str:
@@ -123,9 +123,9 @@ def test_the_same_message_three_times_is_one_call(provider: Provider, start_work
     run = order(1)
     start_run(run)
     for _ in range(3):
-        publish(generate_story, run.stories.get().pk)
+        enqueue(generate_story, run.stories.get().pk)
     wait_for_end(run)
-    publish(generate_story, run.stories.get().pk)
+    enqueue(generate_story, run.stories.get().pk)
     time.sleep(1)  # a worker that asked again would do so by now
     assert len(provider.posts(CHAT)) == 1
     assert Attempt.objects.count() == 1

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stories.models import Story
-from stories.tasks import publish_story
+from stories.tasks import enqueue_story
 from tests.conftest import LOGS
 from tests.environment import free_port
 from tests.provider import Provider
@@ -85,7 +85,7 @@ def test_two_hundred_cuts_lose_and_double_nothing(
     for thread in threads:
         thread.start()
     for story in stories:
-        publish_story(story)
+        enqueue_story(story)
     for thread in threads:
         thread.join(60)
     assert [wanderer.error for wanderer in wanderers] == [None] * STORIES

@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import URLPattern, URLResolver, get_resolver
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from stories.consumers import MOST_SAID
+from stories.consumers import MAX_MESSAGES
 from stories.models import Attempt, LanguageModel, Review, Run, Story
 from tests.factories import (
     make_approved_story,
@@ -460,7 +460,7 @@ def test_who_may_only_look_cannot_stop_a_story_by_its_socket(web):
         """Says stop, and then too much: who is shown the door for that was heard out before."""
         async with websockets.connect(url, additional_headers=cookie) as opened:
             with pytest.raises(ConnectionClosed) as closed:
-                for message in ['{"type":"stop"}', *["x"] * MOST_SAID]:
+                for message in ['{"type":"stop"}', *["x"] * MAX_MESSAGES]:
                     await opened.send(message)
                 while True:
                     await asyncio.wait_for(opened.recv(), 10)

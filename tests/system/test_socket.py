@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stories.models import Story
 from stories.readers.identity import new_key
-from stories.tasks import publish_story
+from stories.tasks import enqueue_story
 from tests.factories import make_approved_story, make_story
 from tests.provider import Fault, Provider
 from tests.servers import wait_until
@@ -45,7 +45,7 @@ def test_a_story_is_watched_from_queue_to_end(
     viewer.read(until=lambda message: message["type"] == "state")
     assert viewer.messages[0] == {"type": "hello", "attempt": None, "offset": 0, "state": "queued"}
     assert viewer.messages[1] == {"type": "state", "state": "queued", "position": 1}
-    publish_story(story)
+    enqueue_story(story)
     viewer.read()
     assert viewer.text == provider.text
     assert viewer.types[2:4] == ["restart", "state"]
@@ -102,7 +102,7 @@ def test_stop_is_for_the_owner_and_keeps_the_text(
     story = queued_story()
     Story.objects.filter(pk=story.pk).update(visibility="link")
     owner, guest = watch(story), watch(story, key=new_key())
-    publish_story(story)
+    enqueue_story(story)
     for viewer in (owner, guest):
         viewer.read(until=lambda message: message["type"] == "text" and "有座" in message["text"])
     guest.socket.send('{"type":"stop"}')
@@ -153,7 +153,7 @@ def test_a_killed_worker_leaves_the_text_and_the_sweeper_ends_the_story(
     workers = start_workers("readers", base_url=provider.base_url)
     provider.pieces, provider.hold_after = ["从前", "有座", "山。"], 2
     story = queued_story()
-    publish_story(story)
+    enqueue_story(story)
     viewer = watch(story)
     viewer.read(until=lambda message: message["type"] == "text" and "有座" in message["text"])
     workers.kill("readers")
@@ -172,7 +172,7 @@ def test_a_refusal_ends_with_its_reason(
     start_workers("readers", base_url=provider.base_url)
     provider.next(Fault.BAD_REQUEST)
     story = queued_story()
-    publish_story(story)
+    enqueue_story(story)
     viewer = watch(story)
     viewer.read()
     assert viewer.messages[-1] == {"type": "end", "state": "failed", "length": 0, "reason": "refused"}
@@ -203,7 +203,7 @@ def test_who_shouts_is_let_go_and_others_are_unharmed(
     provider.delay = 0.02
     story = queued_story()
     quiet, loud, big = watch(story), watch(story), watch(story)
-    publish_story(story)
+    enqueue_story(story)
     with pytest.raises(ConnectionClosed):
         for _ in range(1000):
             loud.socket.send('{"type":"hello"}')

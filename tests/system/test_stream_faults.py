@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from stories.models import Story
 from stories.readers.identity import COOKIE, sign_key
-from stories.tasks import publish_story, sweep, write_story
+from stories.tasks import enqueue_story, sweep, write_story
 from tests.conftest import LOGS, Workers, cannot_run
 from tests.environment import free_port
 from tests.provider import Fault, Provider
@@ -49,7 +49,7 @@ def test_a_lost_worker_is_seen_and_the_story_goes_on_from_its_text(
     workers = start_workers("readers", base_url=provider.base_url)
     provider.pieces, provider.hold_after = pieces_of(40), 20
     story, kept = queued_story(), "".join(pieces_of(20))
-    publish_story(story)
+    enqueue_story(story)
     with open_socket(web.socket_url, story) as connection:
         viewer = Viewer(connection)
         viewer.read(until=lambda message: viewer.text == kept)
@@ -79,7 +79,7 @@ def test_after_a_loss_a_new_version_leaves_the_old_one_readable(
     workers = start_workers("readers", base_url=provider.base_url)
     provider.pieces, provider.hold_after = pieces_of(40), 20
     story, kept = queued_story(), "".join(pieces_of(20))
-    publish_story(story)
+    enqueue_story(story)
     wait_until(lambda: Story.objects.get(pk=story.pk).text == kept, seconds=20)
     lose_the_worker(workers)
     sweep()
@@ -101,7 +101,7 @@ def test_a_refusal_that_nobody_saw_text_of_is_tried_again_by_itself(
     story = queued_story()
     with open_socket(web.socket_url, story) as connection:
         viewer = Viewer(connection)
-        publish_story(story)
+        enqueue_story(story)
         wait_until(lambda: Story.objects.get(pk=story.pk).next_try_at is not None)
         wait_until(lambda: Story.objects.get(pk=story.pk).next_try_at < timezone.now(), what="its time")
         sweep()
@@ -129,7 +129,7 @@ def test_two_viewers_on_two_processes_see_a_stop(
     start_workers("readers", base_url=provider.base_url)
     provider.hold_after = 5
     story = queued_story()
-    publish_story(story)
+    enqueue_story(story)
     port = free_port()
     with (
         start_web(port, log=LOGS / f"web-{port}.log", env=web.env),
@@ -164,7 +164,7 @@ def test_with_redis_frozen_the_text_still_arrives_and_pages_answer(
     start_workers("readers", base_url=provider.base_url)
     provider.hold_after = 5
     story = queued_story()
-    publish_story(story)
+    enqueue_story(story)
     with open_socket(web.socket_url, story) as connection:
         viewer = Viewer(connection)
         viewer.read_text(provider.text[:20])
@@ -229,7 +229,9 @@ def test_redis_killed_and_back_costs_seconds_and_no_text(
                 viewer.read(seconds=30)
                 assert viewer.text == "".join(pieces_of(60))
                 # Read by the row alone it would come in a few large parts.
-                wait_until(lambda: viewer.types.count("text") >= 5, seconds=1, what="hints arrive again")
+                wait_until(
+                    lambda: viewer.types.count("text") >= 5, seconds=1, what="publications arrive again"
+                )
     finally:
         workers.stop()
 

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.db import connection
 
 from stories.models import Story
-from stories.tasks import publish_story
+from stories.tasks import enqueue_story
 from tests.conftest import QUEUES, Workers, cannot_run
 from tests.factories import make_run, make_serving_model, make_story
 from tests.provider import Fault, Provider
@@ -27,7 +27,7 @@ def order(count: int) -> list[Story]:
     model = make_serving_model()
     stories = [make_story(state="queued", reader_key=KEY, language_model=model) for _ in range(count)]
     for story in stories:
-        publish_story(story)
+        enqueue_story(story)
     return stories
 
 
@@ -89,7 +89,7 @@ def test_a_bulk_run_never_delays_a_reader(start_workers: Callable[..., Workers],
     run, bulk_threads = make_run(), QUEUES["bulk"][1]
     provider.next(Fault.HANG, times=bulk_threads)
     for _ in range(2 * bulk_threads):
-        publish_story(make_story(run=run, state="queued"))
+        enqueue_story(make_story(run=run, state="queued"))
     wait_until(lambda: len(provider.posts("/v1/chat")) >= bulk_threads, seconds=20)
     (story,) = order(1)
     wait_until(lambda: Story.objects.get(pk=story.pk).state == "written", seconds=3)
@@ -107,7 +107,7 @@ def test_a_thread_that_is_free_takes_the_next_story_at_once(
     stories = [make_story(run=run, state="queued") for _ in range(24)]
     began = time.monotonic()
     for story in stories:
-        publish_story(story)
+        enqueue_story(story)
     wait_until(lambda: run.stories.filter(state="written").count() == len(stories), seconds=60)
     assert time.monotonic() - began < 8, "twelve times two, each in milliseconds"
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext as _
 from finetuning import tasks, training
 from finetuning.management.output import TrainingCommand, describe
 from stories.management.output import terminal_name
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 
 
 class Command(TrainingCommand):
@@ -23,6 +23,6 @@ class Command(TrainingCommand):
         if cancelled.has_ended:
             self.say(_("任务 %(job)s 已取消。") % {"job": cancelled})
         else:
-            publish(tasks.advance_job, cancelled.pk)
+            enqueue(tasks.advance_job, cancelled.pk)
             self.say(_("已要求取消任务 %(job)s，等对方答复。") % {"job": cancelled})
         return describe(cancelled)

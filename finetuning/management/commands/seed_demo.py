@@ -24,13 +24,13 @@ from stories import language_models
 from stories.generation.streaming import request_stop
 from stories.management.output import Failed
 from stories.models import LanguageModel, PromptStyle, Run, Story
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.promotion import promote
 from stories.readers import orders
 from stories.readers.identity import Reader, stories_of
 from stories.review import decisions
 from stories.runs import lifecycle
-from stories.tasks import publish_run, publish_story
+from stories.tasks import enqueue_run, enqueue_story
 from stories.values.combos import make_combo
 
 DYNASTIES = ["唐", "宋", "明", "汉", "南北朝"]
@@ -81,11 +81,11 @@ class Command(TrainingCommand):
             run = lifecycle.plan_run(dynasties=DYNASTIES, powers=POWERS, types=TYPES, repeat=1, by=editor)
         if run.state == Run.State.DRAFT:
             lifecycle.start_run(run)
-            publish_run(run)
+            enqueue_run(run)
         self.say(_("批次 %(run)s：%(count)s 篇") % {"run": run, "count": run.stories.count()})
         wait_for(run)
         if lifecycle.retry_run(run):  # what an earlier, killed start left half-written
-            publish_run(run)
+            enqueue_run(run)
             wait_for(run)
         return run
 
@@ -98,7 +98,7 @@ class Command(TrainingCommand):
         ).first()
         if job is None:
             job = training.order_job(dataset, model=lifecycle.default_model(), epochs=EPOCHS, by=trainer)
-            publish(training_tasks.advance_job, job.pk)
+            enqueue(training_tasks.advance_job, job.pk)
         words = {"dataset": dataset, "rows": dataset.training_rows, "job": job}
         self.say(_("数据集 %(dataset)s：%(rows)s 行 · 微调任务 %(job)s") % words)
         wait_until(lambda: has_ended(job), what=_("微调任务没有结束。"))
@@ -134,7 +134,7 @@ class Command(TrainingCommand):
         )
         story = asked or orders.ask_story(combo, reader=reader, model=model)
         if hand_out and story.state == Story.State.QUEUED:
-            publish_story(story)
+            enqueue_story(story)
         return story
 
 

@@ -13,7 +13,7 @@ from finetuning.models import Dataset, Job
 from stories.language_models import ensure_models, find_model
 from stories.management.output import Failed, wait_with_bar
 from stories.models import LanguageModel
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.values.money import show
 
 
@@ -50,7 +50,7 @@ class Command(TrainingCommand):
             batch_size=asked.batch_size,
             learning_rate_multiplier=asked.learning_rate_multiplier,
         )
-        publish(tasks.advance_job, job.pk)
+        enqueue(tasks.advance_job, job.pk)
         words = {"job": job, "price": show(price_of(job))}
         self.say(_("微调任务 %(job)s，预计费用 %(price)s。") % words)
         return self._wait(job) if wait else describe(job)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
+from http import HTTPStatus
 from typing import Any
 
 from django.db import Error as DatabaseProblem
@@ -24,8 +25,7 @@ from django.db import connection
 from llm import clients, streams
 from llm.endpoints import Endpoint
 from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
-from llm.rate_limit import TooSoon, Turn, take_turn, tell
-from llm.retry import TOO_MANY
+from llm.rate_limit import Permit, TooSoon, acquire, observe
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import states
 from stories.generation.attempts import open_attempt
@@ -34,7 +34,8 @@ from stories.generation.prompts import ask_for
 from stories.generation.streaming import commits
 from stories.generation.streaming.session import Ending, Pen, Slice, slice_of
 from stories.language_models import check_endpoint
-from stories.live.broker import Sender, changed, written
+from stories.live.broker import Publisher
+from stories.live.publications import row_changed, text_committed
 from stories.models import Attempt, EndReason, Story
 
 logger = logging.getLogger(__name__)
@@ -51,34 +52,34 @@ MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
 def write(story: Story) -> None:
-    """Waits its turn, claims the story, streams it and returns when its end is committed.
+    """Waits for its permit, claims the story, streams it and returns when its end is committed.
 
     Nothing to claim: returns at once. A reader's turn comes before those of bulk work.
     """
-    if not states.is_due(story) or (turn := _take_turn(story)) is None:
+    if not states.is_due(story) or (permit := _acquire(story)) is None:
         return
     if pen := desk().write(story):
-        _tell(turn, pen)
+        _observe(permit, pen)
 
 
-def _take_turn(story: Story) -> Turn | None:
+def _acquire(story: Story) -> Permit | None:
     assert story.language_model is not None, "an asked story has its model"
     release_connection()
     model = story.language_model
     try:
-        return take_turn(model.base_url, model.name, tokens=MOST_TOKENS, seconds=TURN_SECONDS, urgent=True)
+        return acquire(model.base_url, model.name, tokens=MOST_TOKENS, seconds=TURN_SECONDS, urgent=True)
     except TooSoon as error:
         states.postpone(story, seconds=error.seconds)
         return None
 
 
-def _tell(turn: Turn, pen: Pen) -> None:
+def _observe(permit: Permit, pen: Pen) -> None:
     """What the limiter learns from a stream: the limits it named at its beginning, or a 429."""
-    if isinstance(pen.error, TryAgainLater) and pen.error.status == TOO_MANY:
-        tell(turn, limited=True, retry_after=pen.error.retry_after, rates=pen.error.rates)
+    if isinstance(pen.error, TryAgainLater) and pen.error.status == HTTPStatus.TOO_MANY_REQUESTS:
+        observe(permit, limited=True, retry_after=pen.error.retry_after, rates=pen.error.rates)
     elif pen.error is None:
         # By now the stream is seconds old: how much was left at its beginning says nothing any more.
-        tell(turn, rates=replace(pen.rates, requests_left=None, tokens_left=None))
+        observe(permit, rates=replace(pen.rates, requests_left=None, tokens_left=None))
 
 
 def _open(story: Story) -> Pen | None:
@@ -104,7 +105,7 @@ def desk() -> "Desk":
 
 
 class Desk:
-    """Streams, flusher and hints of one process. `write` is called from any thread."""
+    """Streams, flusher and publisher of one process. `write` is called from any thread."""
 
     def __init__(self) -> None:
         self._pens: dict[Pen, asyncio.Task[None]] = {}
@@ -113,7 +114,7 @@ class Desk:
         self._dirty = asyncio.Event()
         self._database = ThreadPoolExecutor(1, thread_name_prefix="desk-database")
         self._claiming = asyncio.Lock()
-        self._hints = Sender()
+        self._publisher = Publisher()
         threading.Thread(target=self._run, name="desk", daemon=True).start()
 
     def write(self, story: Story) -> Pen | None:
@@ -133,12 +134,12 @@ class Desk:
             os._exit(1)
 
     async def _work(self) -> None:
-        await asyncio.gather(self._flush_for_ever(), self._watch_for_ever(), self._hints.send_for_ever())
+        await asyncio.gather(self._flush_for_ever(), self._watch_for_ever(), self._publisher.send_for_ever())
 
     async def _write(self, story: Story) -> Pen | None:
         async with self._claiming:
             pen = await self._in_database(_open, story)
-        self._hints.put(changed(story.pk))
+        self._publisher.publish(row_changed(story.pk))
         if pen is not None:
             self._pens[pen] = asyncio.create_task(self._stream(pen))
             await pen.done.wait()
@@ -210,9 +211,9 @@ class Desk:
             pen.story.text = pen.story.text[: part.offset] + part.text
             pen.attempt.state = Attempt.State.STREAMING
             if part.text:
-                self._hints.put(written(pen.story, offset=part.offset, text=part.text))
+                self._publisher.publish(text_committed(pen.story, offset=part.offset, text=part.text))
             if part.slice.ending:
-                self._hints.put(changed(pen.story.pk))
+                self._publisher.publish(row_changed(pen.story.pk))
                 self._pens.pop(pen, None)
                 pen.done.set()
 
@@ -220,7 +221,7 @@ class Desk:
         logger.warning("story %s is no longer this worker's; its call is closed", pen.story.pk)
         pen.lost = True
         self._pens.pop(pen).cancel()
-        self._hints.put(changed(pen.story.pk))
+        self._publisher.publish(row_changed(pen.story.pk))
         self._loop.create_task(self._settle_lost(pen))
 
     async def _settle_lost(self, pen: Pen) -> None:
@@ -296,7 +297,7 @@ def _refused_for_now(error: TryAgainLater) -> Ending:
         str(error),
         Attempt.State.REFUSED,
         retry_in=min(asked, LONGEST_WAIT),
-        use_up_try=error.status != TOO_MANY or asked > LONGEST_WAIT,
+        use_up_try=error.status != HTTPStatus.TOO_MANY_REQUESTS or asked > LONGEST_WAIT,
     )
 
 

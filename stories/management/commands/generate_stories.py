@@ -15,7 +15,7 @@ from stories.models import Run, Story
 from stories.operations.heartbeats import silent_processes
 from stories.runs import progress
 from stories.runs.lifecycle import count_states, plan_run, start_run
-from stories.tasks import publish_run
+from stories.tasks import enqueue_run
 from stories.values.money import show, to_micros, to_usd
 
 ENDED = (Run.State.DONE, Run.State.CANCELLED, Run.State.PAUSED)
@@ -63,7 +63,7 @@ class Command(SiteCommand):
         start_run(run)
         words = {"run": run, "count": run.stories.count(), "price": show(run.estimate)}
         self.say(_("批次 %(run)s：%(count)s 篇，预计最多 %(price)s。") % words)
-        publish_run(run)
+        enqueue_run(run)
         if wait:
             self._wait(run)
         return _result(run)

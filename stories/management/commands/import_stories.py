@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from stories.errors import StoryError
 from stories.library.imports import import_stories
 from stories.management.output import SiteCommand, add_by, find_editor
-from stories.operations.task_queue import publish
+from stories.operations.task_queue import enqueue
 from stories.tasks import check_new_stories
 
 
@@ -28,6 +28,6 @@ class Command(SiteCommand):
         editor = find_editor(by) if by else None
         with file.open("rb") as opened:
             rows = import_stories(opened, name=file.name, approve_by=editor)
-        publish(check_new_stories)
+        enqueue(check_new_stories)
         self.say(_("导入了 %(rows)s 篇故事。") % {"rows": rows})
         return {"rows": rows}

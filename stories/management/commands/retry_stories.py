@@ -9,7 +9,7 @@ from stories.errors import StoryError
 from stories.management.output import SiteCommand
 from stories.models import Run
 from stories.runs.lifecycle import retry_run
-from stories.tasks import publish_run
+from stories.tasks import enqueue_run
 
 
 class Command(SiteCommand):
@@ -25,6 +25,6 @@ class Command(SiteCommand):
             raise StoryError(_("没有批次 #%(run)s。") % {"run": run})
         retried = retry_run(order)
         if retried:
-            publish_run(order)
+            enqueue_run(order)
         self.say(_("批次 %(run)s：%(count)s 篇重新排队。") % {"run": order, "count": retried})
         return {"retried": retried}

@@ -14,7 +14,7 @@ from stories.models import Story
 from stories.operations.heartbeats import silent_processes
 from stories.readers.identity import TERMINAL
 from stories.readers.orders import ask_story
-from stories.tasks import publish_story
+from stories.tasks import enqueue_story
 from stories.values.combos import make_combo
 
 
@@ -36,7 +36,7 @@ class Command(SiteCommand):
         if "worker-readers" in silent_processes():
             raise StoryError(_("为读者写作的工作进程没有在运行：请先 make run。"))
         story = ask_story(combo, reader=TERMINAL, model=writer)
-        publish_story(story)
+        enqueue_story(story)
         asyncio.run(self._show(story))
         story.refresh_from_db()
         result: dict[str, Any] = {

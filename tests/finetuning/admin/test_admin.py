@@ -36,9 +36,9 @@ BUILD, ORDER = "/admin/finetuning/dataset/add/", "/admin/finetuning/job/add/"
 
 @pytest.fixture(autouse=True)
 def _no_redis(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    published: list[Any] = []
-    monkeypatch.setattr("finetuning.admin.jobs.publish", lambda task, pk: published.append(pk))
-    return published
+    enqueued: list[Any] = []
+    monkeypatch.setattr("finetuning.admin.jobs.enqueue", lambda task, pk: enqueued.append(pk))
+    return enqueued
 
 
 @pytest.fixture

@@ -56,8 +56,8 @@ def refused(*arguments: str) -> tuple[str, dict[str, Any]]:
 @pytest.fixture(autouse=True)
 def _no_redis(monkeypatch: pytest.MonkeyPatch) -> None:
     """Messages go nowhere: the tests take the steps themselves."""
-    monkeypatch.setattr("finetuning.management.commands.train.publish", lambda *_: False)
-    monkeypatch.setattr("finetuning.management.commands.cancel_job.publish", lambda *_: False)
+    monkeypatch.setattr("finetuning.management.commands.train.enqueue", lambda *_: False)
+    monkeypatch.setattr("finetuning.management.commands.cancel_job.enqueue", lambda *_: False)
 
 
 def test_build_dataset(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The pace that all workers share, on a real Redis."""
+"""The rate limit that all workers share, on a real Redis."""
 
 import threading
 import time
@@ -8,7 +8,7 @@ import redis
 from django.conf import settings
 
 from llm.rate_headers import NOTHING, Rates, read_rates, read_retry_after, read_span
-from llm.rate_limit import TooSoon, Turn, permits, take_turn, tell
+from llm.rate_limit import Permit, TooSoon, acquire, limits, observe, permits
 from tests.servers import Child
 
 PLACE, MODEL = "http://provider.test/v1", "gpt-4o-mini"
@@ -19,19 +19,19 @@ def _fresh(redis_server: Child) -> None:
     """Each test begins with an empty Redis; what a process learnt is forgotten by conftest.py."""
 
 
-def take(*, seconds: float = 5.0, urgent: bool = False, tokens: int = 0) -> Turn:
-    return take_turn(PLACE, MODEL, seconds=seconds, urgent=urgent, tokens=tokens)
+def take(*, seconds: float = 5.0, urgent: bool = False, tokens: int = 0) -> Permit:
+    return acquire(PLACE, MODEL, seconds=seconds, urgent=urgent, tokens=tokens)
 
 
 def kept() -> dict[str, float]:
-    """What Redis knows about the pace."""
+    """What Redis knows about the rate limit."""
     with redis.Redis.from_url(settings.REDIS_URL, decode_responses=True) as server:
-        known = server.hgetall(permits.pace_of(PLACE, MODEL).key)
+        known = server.hgetall(limits.rate_limit_of(PLACE, MODEL).key)
     return {name: float(value) for name, value in known.items()}
 
 
 def seconds_for(count: int, *, threads: int = 1, urgent: bool = False) -> float:
-    """How long `count` turns take."""
+    """How long `count` permits take."""
 
     def take_some() -> None:
         for _ in range(count // threads):
@@ -47,10 +47,10 @@ def seconds_for(count: int, *, threads: int = 1, urgent: bool = False) -> float:
 
 
 def limit_to(requests: int, **rates: int) -> None:
-    tell(take(), rates=Rates(requests=requests, **rates))
+    observe(take(), rates=Rates(requests=requests, **rates))
 
 
-# --- the pace -------------------------------------------------------------------------------------------
+# --- the rate -------------------------------------------------------------------------------------------
 
 
 def test_a_limit_that_is_named_is_kept_just_below() -> None:
@@ -59,18 +59,18 @@ def test_a_limit_that_is_named_is_kept_just_below() -> None:
     assert 1.7 < seconds_for(20, threads=4) < 10
 
 
-def test_without_the_clock_the_same_turns_pass_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: turns handed out without looking."""
+def test_without_the_clock_the_same_permits_pass_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: permits handed out without looking."""
     limit_to(600)
-    monkeypatch.setattr(permits, "_ask", lambda pace, tokens, *, urgent: (Turn(pace), 0.0))
+    monkeypatch.setattr(permits, "_reserve", lambda limit, tokens, *, urgent: (Permit(limit), 0.0))
     assert seconds_for(20, threads=4) < 1.7
 
 
-def test_each_endpoint_and_model_has_a_pace_of_its_own() -> None:
+def test_each_endpoint_and_model_has_a_limit_of_its_own() -> None:
     limit_to(60)
     take()
-    assert not take_turn(PLACE, "another", seconds=1).waited
-    assert not take_turn("http://elsewhere.test/v1", MODEL, seconds=1).waited
+    assert not acquire(PLACE, "another", seconds=1).waited
+    assert not acquire("http://elsewhere.test/v1", MODEL, seconds=1).waited
 
 
 def test_nothing_is_reserved_more_than_a_moment_ahead() -> None:
@@ -82,50 +82,52 @@ def test_nothing_is_reserved_more_than_a_moment_ahead() -> None:
     assert kept()["next"] / 1e6 - time.time() < 14, "who gave up has taken no slot"
 
 
-def test_a_pace_that_nobody_named_doubles_each_second_until_it_is_refused() -> None:
+def test_a_rate_that_nobody_named_doubles_each_second_until_it_is_refused() -> None:
     for _ in range(8):
         take()
-    waiting = next(turn for turn in (take() for _ in range(50)) if turn.waited)  # a slow machine needs more
+    waiting = next(
+        permit for permit in (take() for _ in range(50)) if permit.waited
+    )  # a slow machine needs more
     for _ in range(8):
-        tell(waiting)
+        observe(waiting)
     assert kept()["rate"] == pytest.approx(16.0, rel=0.1)
 
 
-def test_a_pace_that_was_not_used_up_does_not_grow() -> None:
-    turn = take()
-    assert not turn.waited
+def test_a_rate_that_was_not_used_up_does_not_grow() -> None:
+    permit = take()
+    assert not permit.waited
     for _ in range(50):
-        tell(turn)
+        observe(permit)
     assert kept()["rate"] == 8.0
 
 
 def test_a_refusal_cuts_once_however_many_calls_were_under_way() -> None:
     crowd = [take() for _ in range(5)]
-    for turn in crowd:
-        tell(turn, limited=True)
+    for permit in crowd:
+        observe(permit, limited=True)
     assert kept()["rate"] == pytest.approx(8 * 0.5), "half, after the first doubling"
-    tell(take(), limited=True)
+    observe(take(), limited=True)
     assert kept()["rate"] == pytest.approx(8 * 0.5 * 0.8)
 
 
 def test_after_a_cut_it_grows_by_small_steps() -> None:
-    tell(take(), limited=True)
+    observe(take(), limited=True)
     [take() for _ in range(5)]
-    turn = take()
-    tell(turn)
+    permit = take()
+    observe(permit)
     assert kept()["rate"] == pytest.approx(4 + 6 * 0.05 / 4)
 
 
 def test_a_refusal_with_a_time_stops_everyone_for_that_long() -> None:
-    turn = take()
+    permit = take()
     began = time.monotonic()
-    tell(turn, limited=True, retry_after=0.7)
+    observe(permit, limited=True, retry_after=0.7)
     take(urgent=True)
     assert time.monotonic() - began > 0.6
 
 
 def test_a_long_hold_is_not_waited_for() -> None:
-    tell(take(), limited=True, retry_after=60)
+    observe(take(), limited=True, retry_after=60)
     began = time.monotonic()
     with pytest.raises(TooSoon) as caught:
         take(seconds=5)
@@ -144,11 +146,11 @@ def test_tokens_a_minute_are_kept_too() -> None:
 def test_what_the_provider_counted_replaces_our_guess() -> None:
     limit_to(6000, tokens=1000, tokens_left=1000)
     guessed = take(tokens=900)
-    tell(guessed, rates=Rates(requests=6000, tokens=1000, tokens_left=900))
+    observe(guessed, rates=Rates(requests=6000, tokens=1000, tokens_left=900))
     take(tokens=800, seconds=0.5)
 
 
-def test_a_daily_quota_is_no_pace() -> None:
+def test_a_daily_quota_is_no_rate() -> None:
     said = {"x-ratelimit-limit-requests": "200", "x-ratelimit-remaining-requests": "199"}
     assert read_rates(said | {"x-ratelimit-reset-requests": "7m12s"}) == NOTHING
     assert read_rates(said | {"x-ratelimit-reset-requests": "300ms"}) == Rates(200, 199)
@@ -187,13 +189,13 @@ def test_readers_keep_the_limit_as_well() -> None:
 # --- when Redis is away ---------------------------------------------------------------------------------
 
 
-def test_without_redis_it_goes_on_at_half_the_pace(settings) -> None:
+def test_without_redis_it_goes_on_at_half_the_rate(settings) -> None:
     limit_to(1200)
     settings.REDIS_URL = "redis://127.0.0.1:1/0"
     assert 0.5 < seconds_for(10) < 15
-    turn = take()
+    permit = take()
     began = time.monotonic()
-    tell(turn, limited=True, retry_after=0.5)
+    observe(permit, limited=True, retry_after=0.5)
     take()
     assert time.monotonic() - began > 0.4
 

@@ -8,7 +8,7 @@ import time_machine
 from django.conf import settings
 from django.utils import timezone
 
-from llm.rate_limit import TooSoon, permits, take_turn, tell
+from llm.rate_limit import TooSoon, acquire, observe, permits, scripts
 from stories.generation import streaming
 from stories.generation.completion import LONGEST_WAIT, fill
 from stories.generation.states import MOST_TRIES
@@ -94,12 +94,12 @@ def test_a_long_hold_is_a_minute_for_readers_and_ten_for_runs(
     without_redis: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if without_redis:
-        monkeypatch.setattr(permits, "_run", lambda *_arguments: None)
-    tell(take_turn("http://p/v1", "m", seconds=1), limited=True, retry_after=DAY)
+        monkeypatch.setattr(scripts, "run", lambda *_arguments: None)
+    observe(acquire("http://p/v1", "m", seconds=1), limited=True, retry_after=DAY)
     with pytest.raises(TooSoon) as reader:
-        take_turn("http://p/v1", "m", seconds=0, urgent=True)
+        acquire("http://p/v1", "m", seconds=0, urgent=True)
     with pytest.raises(TooSoon) as bulk:
-        take_turn("http://p/v1", "m", seconds=0)
+        acquire("http://p/v1", "m", seconds=0)
     assert 40 < reader.value.seconds <= 60
     assert 590 < bulk.value.seconds <= 600
 

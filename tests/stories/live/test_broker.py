@@ -1,11 +1,11 @@
-"""Listening for hints begins with the first viewer of a loop and ends with the last, whatever moment that is."""
+"""A loop's broker listens from its first viewer to its last, at whatever moment that one leaves."""
 
 import asyncio
 import uuid
 
 import pytest
 
-from stories.live.broker import switchboard
+from stories.live.broker import current_broker
 
 pytestmark = pytest.mark.usefixtures("redis_server")
 
@@ -14,9 +14,9 @@ def test_a_loop_ends_at_whatever_moment_its_last_viewer_leaves() -> None:
     """Redis' client swallows a cancellation at some moments of connecting; `tell_story` then never ended."""
 
     async def watch(seconds: float) -> None:
-        mailbox = switchboard().open(uuid.uuid4())
+        subscription = current_broker().subscribe(uuid.uuid4())
         await asyncio.sleep(seconds)  # the moment at which it leaves
-        switchboard().close(mailbox)
+        current_broker().unsubscribe(subscription)
 
     for moment in range(120):
         asyncio.run(asyncio.wait_for(watch(moment % 40 * 0.0002), 20))

@@ -11,7 +11,7 @@ WRITING = Snapshot(attempt="a1", fence=1, state="writing", text="", reason="", p
 QUEUED = Snapshot(attempt="", fence=0, state="queued", text="", reason="", position=3)
 
 
-def hint(text: str, offset: int, *, attempt: str = "a1", fence: int = 1) -> dict:
+def published(text: str, offset: int, *, attempt: str = "a1", fence: int = 1) -> dict:
     return {"type": "story.text", "attempt": attempt, "fence": fence, "offset": offset, "text": text}
 
 
@@ -55,7 +55,7 @@ def test_who_comes_back_gets_the_rest_only() -> None:
 def test_who_holds_more_than_is_committed_is_told_where_to_cut() -> None:
     viewer = Viewer(attempt="a1", offset=99)
     assert viewer.catch_up(replace(WRITING, text="从前"))[0]["offset"] == 2
-    assert viewer.relay(hint("有", 2)) == [{"type": "text", "offset": 2, "text": "有"}]
+    assert viewer.relay(published("有", 2)) == [{"type": "text", "offset": 2, "text": "有"}]
 
 
 def test_another_attempt_starts_from_nothing() -> None:
@@ -82,16 +82,16 @@ def test_a_continuation_is_no_restart() -> None:
 def test_a_gap_a_newer_fence_and_another_attempt_ask_for_the_row() -> None:
     viewer = Viewer(attempt="", offset=0)
     viewer.catch_up(replace(WRITING, text="从前"))
-    assert viewer.relay(hint("山", 3)) is None
-    assert viewer.relay(hint("有", 2, fence=2)) is None
-    assert viewer.relay(hint("有", 2, attempt="a2")) is None
-    assert viewer.relay(hint("有", 2)) == [{"type": "text", "offset": 2, "text": "有"}]
+    assert viewer.relay(published("山", 3)) is None
+    assert viewer.relay(published("有", 2, fence=2)) is None
+    assert viewer.relay(published("有", 2, attempt="a2")) is None
+    assert viewer.relay(published("有", 2)) == [{"type": "text", "offset": 2, "text": "有"}]
 
 
-def test_stale_rows_and_hints_say_nothing() -> None:
+def test_stale_rows_and_publications_say_nothing() -> None:
     viewer = Viewer(attempt="", offset=0)
     viewer.catch_up(replace(WRITING, fence=2, text="从前有山"))
-    assert viewer.relay(hint("有山", 2, fence=1)) == []
+    assert viewer.relay(published("有山", 2, fence=1)) == []
     assert viewer.catch_up(replace(WRITING, fence=1, text="从")) == []
 
 
@@ -111,16 +111,16 @@ class Client:
 
 
 @given(st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=12), st.data())
-def test_any_delivery_of_hints_ends_with_the_rows_text(slices: list[str], data: st.DataObject) -> None:
-    """Hints are lost, doubled, late and out of order; rows are read when the viewer asks, and at the end."""
+def test_any_delivery_of_publications_ends_with_the_rows_text(slices: list[str], data: st.DataObject) -> None:
+    """Publications are lost, doubled, late and out of order; rows are read when the viewer asks, and at the end."""
     text = "".join(slices)
-    hints = [hint(part, len("".join(slices[:i]))) for i, part in enumerate(slices)]
-    delivered = data.draw(st.lists(st.sampled_from(hints), max_size=2 * len(hints)))
+    publications = [published(part, len("".join(slices[:i]))) for i, part in enumerate(slices)]
+    delivered = data.draw(st.lists(st.sampled_from(publications), max_size=2 * len(publications)))
     viewer, client = Viewer(attempt="", offset=0), Client()
     client.take(viewer.catch_up(WRITING))
     for one in delivered:
         messages = viewer.relay(one)
-        if messages is None:  # the row is always at least as far as any hint
+        if messages is None:  # the row is always at least as far as any publication
             committed = one["offset"] + len(one["text"])
             messages = viewer.catch_up(replace(WRITING, text=text[: max(committed, viewer.offset)]))
         client.take(messages)

@@ -1,6 +1,6 @@
-"""Any life of a story, any delivery of its hints, any coming and going of its viewer: the text stays right.
+"""Any life of a story, any delivery of its publications, any coming and going of its viewer: the text stays right.
 
-A state machine plays the worker (claims, commits, ends, continuations, retries), the network (hints lost,
+A state machine plays the worker (claims, commits, ends, continuations, retries), the network (publications lost,
 late, doubled, out of order) and the browser (drops the connection, comes back with what it holds).
 """
 
@@ -47,13 +47,13 @@ class Browser:
 
 
 class StoryLife(RuleBasedStateMachine):
-    """`row` is the database, `committed` the longest text each attempt ever had, `hints` all ever sent."""
+    """`row` is the database, `committed` the longest text each attempt ever had, `publications` all ever sent."""
 
     def __init__(self) -> None:
         super().__init__()
         self.row = {"attempt": "", "fence": 0, "state": "queued", "text": "", "reason": ""}
         self.committed: dict[str, str] = {"": ""}
-        self.hints: list[dict[str, Any]] = []
+        self.publications: list[dict[str, Any]] = []
         self.old_rows: list[Snapshot] = []
         self.browser = Browser()
         self.connect()
@@ -72,7 +72,7 @@ class StoryLife(RuleBasedStateMachine):
         self.row |= changes
         if len(self.row["text"]) > len(self.committed.get(self.row["attempt"], "")):
             self.committed[self.row["attempt"]] = self.row["text"]
-        self.hints.append({"story": "0"})
+        self.publications.append({"story": "0"})
 
     # --- the worker
 
@@ -88,7 +88,7 @@ class StoryLife(RuleBasedStateMachine):
     def commit(self, piece: str) -> None:
         slice_ = {"attempt": self.row["attempt"], "fence": self.row["fence"], "offset": len(self.row["text"])}
         self.change(text=self.row["text"] + piece)
-        self.hints[-1] |= slice_ | {"text": piece}
+        self.publications[-1] |= slice_ | {"text": piece}
 
     @precondition(lambda self: self.row["state"] == "writing")
     @rule(state=st.sampled_from(ENDS))
@@ -112,11 +112,11 @@ class StoryLife(RuleBasedStateMachine):
 
     # --- the network and the viewer
 
-    @precondition(lambda self: self.hints and not self.viewer.ended)
+    @precondition(lambda self: self.publications and not self.viewer.ended)
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
-        """Any hint ever sent, most often one of the last: so each may be lost, late, doubled or overtaken."""
-        choice = st.one_of(st.sampled_from(self.hints[-3:]), st.sampled_from(self.hints))
+        """Any publication ever sent, most often one of the last: so each may be lost, late, doubled or overtaken."""
+        choice = st.one_of(st.sampled_from(self.publications[-3:]), st.sampled_from(self.publications))
         messages = self.viewer.relay(data.draw(choice))
         self.show(self.viewer.catch_up(self.snapshot()) if messages is None else messages)
 

@@ -1,4 +1,4 @@
-"""Handing a task over never holds a page up: Redis answers, refuses, or is silent."""
+"""Enqueuing a task never holds a page up, whether Redis answers, refuses or is silent."""
 
 import json
 import time
@@ -10,8 +10,8 @@ import pytest
 import redis
 from django.conf import settings
 
-from llm.outage import Outage, outage_of
-from stories.operations.task_queue import CONNECTIONS, PATIENCE, publish
+from llm.circuit_breaker import CircuitBreaker, breaker_of
+from stories.operations.task_queue import CONNECTIONS, MAX_SECONDS, enqueue
 from stories.tasks import generate_story, write_story
 from tests.environment import DATA_DIR, free_port
 from tests.servers import listens, start_redis, start_worker, wait_until
@@ -37,17 +37,17 @@ def elsewhere(monkeypatch):
     app._after_fork()
 
 
-def rested(url: str) -> None:
-    """As if the seconds had passed in which a silent Redis is left alone."""
-    outage_of(url)._ask_at = time.monotonic()
+def cool_down(url: str) -> None:
+    """As if the cool-down of the breaker had passed."""
+    breaker_of(url)._retry_at = time.monotonic()
 
 
-def publish_at_once(messages: int) -> float:
-    """So many threads hand over a task each, none of which Redis takes; the seconds of the slowest."""
+def enqueue_at_once(messages: int) -> float:
+    """So many threads enqueue a task each, and Redis takes none; returns the seconds of the slowest."""
 
     def one(number: int) -> float:
         began = time.monotonic()
-        assert publish(write_story, f"{number}") is False
+        assert enqueue(write_story, f"{number}") is False
         return time.monotonic() - began
 
     with ThreadPoolExecutor(messages) as pool:
@@ -55,7 +55,7 @@ def publish_at_once(messages: int) -> float:
 
 
 def test_a_task_goes_to_its_own_queue(redis_server):
-    assert publish(write_story, "one") and publish(generate_story, "two")
+    assert enqueue(write_story, "one") and enqueue(generate_story, "two")
 
     assert (queued("readers"), queued("bulk")) == (
         ["stories.tasks.write_story"],
@@ -66,18 +66,18 @@ def test_a_task_goes_to_its_own_queue(redis_server):
 def test_without_redis_it_gives_up_at_once_and_says_so(elsewhere, caplog):
     began = time.monotonic()
 
-    assert publish(write_story, "one") is False
+    assert enqueue(write_story, "one") is False
     assert time.monotonic() - began < 4
     assert "Redis is away, stories.tasks.write_story waits for the sweeper" in caplog.text
 
 
 def test_a_silent_redis_costs_seconds_at_most(redis_server):
-    assert publish(write_story, "one")
+    assert enqueue(write_story, "one")
     redis_server.freeze()
     began = time.monotonic()
 
     try:
-        assert publish(write_story, "two") is False
+        assert enqueue(write_story, "two") is False
     finally:
         redis_server.thaw()
     assert time.monotonic() - began < 5
@@ -85,28 +85,28 @@ def test_a_silent_redis_costs_seconds_at_most(redis_server):
 
 def test_thirty_orders_at_once_wait_no_longer_than_one(redis_server, caplog):
     redis_server.freeze()
-    assert publish_at_once(30) < 4
-    assert publish_at_once(30) < 0.5, "it is known by now"
+    assert enqueue_at_once(30) < 4
+    assert enqueue_at_once(30) < 0.5, "it is known by now"
     assert 1 <= caplog.text.count("Redis is away") <= CONNECTIONS + 1
 
     redis_server.thaw()
-    rested(settings.REDIS_URL)
-    assert publish(write_story, "one") is True
+    cool_down(settings.REDIS_URL)
+    assert enqueue(write_story, "one") is True
 
 
-def test_without_the_memory_each_waits_anew(redis_server, monkeypatch):
-    monkeypatch.setattr(Outage, "may_ask", lambda self: True)
+def test_without_the_breaker_each_call_waits_anew(redis_server, monkeypatch):
+    monkeypatch.setattr(CircuitBreaker, "allows", lambda self: True)
     redis_server.freeze()
-    assert publish_at_once(3) > PATIENCE * 0.9
-    assert publish_at_once(3) > PATIENCE * 0.9
+    assert enqueue_at_once(3) > MAX_SECONDS * 0.9
+    assert enqueue_at_once(3) > MAX_SECONDS * 0.9
 
 
-def test_it_finds_redis_again_when_it_has_rested(elsewhere):
-    assert publish(write_story, "one") is False
+def test_it_finds_redis_again_when_it_has_cool_down(elsewhere):
+    assert enqueue(write_story, "one") is False
     with start_redis(elsewhere, log=DATA_DIR / "logs" / "redis-again.log"):
-        assert publish(write_story, "two") is False
-        rested(app.conf.broker_url)
-        assert publish(write_story, "three") is publish(write_story, "four") is True
+        assert enqueue(write_story, "two") is False
+        cool_down(app.conf.broker_url)
+        assert enqueue(write_story, "three") is enqueue(write_story, "four") is True
     wait_until(lambda: not listens(elsewhere), what="the other Redis ended")
     assert urlsplit(settings.REDIS_URL).port != elsewhere
 
@@ -118,5 +118,5 @@ def test_a_worker_outlives_its_redis(elsewhere, transactional_db):
         worker = start_worker("readers", "readers", threads=2, log=logs / "worker-outlives.log", env=env)
         first.kill()
     with worker, start_redis(elsewhere, log=logs / "redis-second.log"):
-        assert publish(write_story, str(uuid.uuid4())) is True
+        assert enqueue(write_story, str(uuid.uuid4())) is True
         worker.wait_until(lambda: queued("readers", port=elsewhere) == [], seconds=20)

@@ -30,13 +30,13 @@ def fill(story: Story) -> Story:
     return Story.objects.get(pk=story.pk)
 
 
-def test_a_story_without_a_turn_stays_queued_and_comes_back(
+def test_a_story_without_a_permit_stays_queued_and_comes_back(
     provider: Provider, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_soon(*args: object, **options: object) -> None:
         raise TooSoon(30.0)
 
-    monkeypatch.setattr(completion, "take_turn", too_soon)
+    monkeypatch.setattr(completion, "acquire", too_soon)
     story = fill(run.stories.first())
     assert (story.state, story.fence, story.tries, story.attempts.count()) == ("queued", 0, 0, 0)
     assert timedelta(seconds=29) < story.next_try_at - timezone.now() < timedelta(seconds=32)
@@ -47,7 +47,7 @@ def test_a_limit_is_never_a_failure_however_often_it_is_met(
     provider: Provider, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        completion, "tell", lambda turn, **learnt: None
+        completion, "observe", lambda permit, **learnt: None
     )  # else the first one would hold us all
     provider.always(Fault.RATE_LIMIT, retry_after=60)
     story = run.stories.first()
@@ -66,7 +66,7 @@ def test_a_long_wait_is_left_to_the_queue(
     provider: Provider, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.always(Fault.RATE_LIMIT, retry_after=60)
-    monkeypatch.setattr(completion, "tell", lambda turn, **learnt: None)
+    monkeypatch.setattr(completion, "observe", lambda permit, **learnt: None)
     began = time.monotonic()
     fill(run.stories.first())
     assert time.monotonic() - began < 30

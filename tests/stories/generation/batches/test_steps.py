@@ -13,7 +13,7 @@ from django.utils import timezone
 from stories.generation import attempts, batches
 from stories.models import Attempt, BatchOrder, Run, SpendDay, Story
 from stories.runs.lifecycle import cancel_run, count_states, plan_run, start_run
-from stories.tasks import publish_run
+from stories.tasks import enqueue_run
 from tests.factories import make_model, make_template
 from tests.provider import Fault, Provider
 from tests.provider.batches import BATCHES, TEXT
@@ -197,7 +197,7 @@ def test_stories_that_are_not_due_open_no_order(provider: Provider, run: Run) ->
 def test_its_stories_are_never_handed_out_one_by_one(
     provider: Provider, run: Run, redis_server: Child
 ) -> None:
-    assert publish_run(run)
+    assert enqueue_run(run)
     from stories.generation import sweeper
 
     Story.objects.update(created_at=timezone.now() - sweeper.REPUBLISH)
