@@ -16,24 +16,23 @@ from django.utils.translation import gettext as _
 from llm import calls
 from llm.answers import Answer
 from llm.clients import READ_TIMEOUT
-from llm.errors import LLMError, OutcomeUnknown, OutOfMoney, TryAgainLater
+from llm.errors import LLMError, TryAgainLater
 from llm.rate_limit import TooSoon, Turn, take_turn, tell
 from llm.retry import PATIENCE, TOO_MANY, patiently
 from stories.errors import OverBudget, UnknownModel
-from stories.generation import states
+from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt, settle
 from stories.generation.connections import release_scarce_connection, write_when_free
 from stories.generation.prompts import ask_for
 from stories.generation.text_assembly import Gatherer
 from stories.language_models import check_endpoint
-from stories.models import Attempt, EndReason, Story
+from stories.models import Attempt, Story
 
 T = TypeVar("T")
 # The provider's deadline, and twice the patience: with its limits and with the line of those who ask again.
 LEASE = timedelta(seconds=READ_TIMEOUT + 2 * PATIENCE + 30)
 TURN_SECONDS = 15.0  # that a thread waits for its story's turn
 KEPT_SECONDS = 120.0  # that an answer is kept in memory while the database is away
-LONGEST_WAIT = 600.0  # until a story is asked for again, whatever the provider says
 MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
@@ -98,7 +97,7 @@ def _call(story: Story, ask: calls.Ask, turn: Turn) -> Answer:
     try:
         answer = calls.complete(story.language_model.endpoint, ask)
     except TryAgainLater as error:
-        if error.status == TOO_MANY:
+        if outcomes.is_rate_limited(error):
             tell(turn, limited=True, retry_after=error.retry_after, rates=error.rates)
         raise
     tell(turn, rates=answer.rates)
@@ -112,17 +111,13 @@ def _ask(story: Story) -> calls.Ask:
 
 
 def _open(story: Story) -> Attempt | None:
-    """The row of the call to come, or None: then the story was released or ended, and its run knows why."""
+    """The row of the call to come. None if it must not be made: the story was then released or ended."""
     try:
         assert story.language_model is not None
         check_endpoint(story.language_model)
         return open_attempt(story, _ask(story))
-    except OverBudget as error:
-        states.release(story)
-        _pause(story, str(error))
-    except UnknownModel as error:
-        states.end(story, reason=EndReason.REFUSED, length=0, error=str(error))
-        _pause(story, str(error))
+    except (OverBudget, UnknownModel) as error:
+        states.conclude(story, outcomes.of_unmade_call(error, for_reader=False), length=0)
     return None
 
 
@@ -131,36 +126,23 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer) -> bool:
     gatherer = Gatherer()
     gatherer.add(answer.text)
     gatherer.finish()
-    reason = states.reason_for(answer.finish_reason)
+    outcome = outcomes.of_answer(answer.finish_reason)
     with transaction.atomic():
         settle(
             attempt,
-            state=Attempt.State.COMPLETE if reason == EndReason.STOP else Attempt.State.INTERRUPTED,
+            state=outcome.attempt_state,
             finish_reason=answer.finish_reason,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
             odd_usage=answer.odd_usage,
         )
         text = gatherer.take()
-        return states.end(story, reason=reason, text=text, length=len(text)) and bool(text)
+        return states.conclude(story, outcome, text=text, length=len(text)) and bool(text)
 
 
 @transaction.atomic
 def take_error(story: Story, attempt: Attempt, error: LLMError) -> None:
-    """What a failed call means: the queue again, a pause of the run, or the story's end."""
-    unknown = isinstance(error, OutcomeUnknown)
-    settle(attempt, state=Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED, error=str(error))
-    if isinstance(error, TryAgainLater):
-        wait = 5.0 if error.retry_after is None else min(error.retry_after, LONGEST_WAIT)
-        states.requeue(story, error=str(error), seconds=wait, use_up_try=error.status != TOO_MANY)
-    elif isinstance(error, OutOfMoney):
-        states.release(story)
-        _pause(story, str(error))
-    else:
-        reason = EndReason.UNKNOWN if unknown else EndReason.REFUSED
-        states.end(story, reason=reason, length=0, error=str(error))
-
-
-def _pause(story: Story, why: str) -> None:
-    if story.run_id:
-        states.pause(story.run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
+    """Settles a failed call and writes what it means for the story and its run."""
+    outcome = outcomes.of_error(error, for_reader=False)
+    settle(attempt, state=outcome.attempt_state, error=outcome.error)
+    states.conclude(story, outcome, length=0)

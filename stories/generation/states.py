@@ -12,9 +12,11 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from stories import leases
 from stories.generation.connections import AWAY, release_scarce_connection
+from stories.generation.outcomes import Outcome
 from stories.models import EndReason, Run, Story
 from stories.models.stories import StoryQuerySet
 
@@ -84,6 +86,22 @@ def requeue(story: Story, *, error: str, seconds: float, use_up_try: bool) -> bo
     )
 
 
+def conclude(story: Story, outcome: Outcome, *, length: int, text: str | None = None) -> bool:
+    """Changes a story that we are writing, and its run, as `outcome` says; False if the story is no longer ours.
+
+    `length`, `text`: as in `end`; a story that is queued again has no text.
+    """
+    if outcome.reason is not None:
+        changed = end(story, reason=outcome.reason, length=length, error=outcome.error, text=text)
+    elif outcome.retry_in is not None:
+        changed = requeue(story, error=outcome.error, seconds=outcome.retry_in, use_up_try=outcome.use_up_try)
+    else:
+        changed = release(story)
+    if outcome.pause_run and story.run_id:
+        pause_automatically(story.run_id, why=outcome.error)
+    return changed
+
+
 def end(story: Story, *, reason: EndReason, length: int, error: str = "", text: str | None = None) -> bool:
     """writing → written | interrupted | failed, by `reason` and whether there is text of that `length`.
 
@@ -122,12 +140,6 @@ def final_state(reason: str, *, has_text: bool) -> Story.State:
     return Story.State.WRITTEN if reason == EndReason.STOP else Story.State.INTERRUPTED
 
 
-def reason_for(finish_reason: str) -> EndReason:
-    """Our reason for a provider's `finish_reason`; a clean close without one is a cut."""
-    known = {"stop": EndReason.STOP, "length": EndReason.LENGTH, "content_filter": EndReason.CONTENT_FILTER}
-    return known.get(finish_reason, EndReason.CUT)
-
-
 def count_for_run(run_id: int, *, failed: bool, error: str) -> None:
     """Counts failures in a row, pauses at ten, and closes a run that has nothing left to write.
 
@@ -155,6 +167,11 @@ def pause(run_id: int, *, reason: str) -> bool:
             state=Run.State.PAUSED, pause_reason=reason, failures_in_row=0
         )
     )
+
+
+def pause_automatically(run_id: int, *, why: str) -> bool:
+    """running → paused, because of what happened and not because of a person."""
+    return pause(run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
 
 
 def release(story: Story) -> bool:

@@ -12,8 +12,8 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from stories.generation import attempts, states
-from stories.models import Attempt, EndReason, Run, Story
+from stories.generation import attempts, outcomes, states
+from stories.models import Attempt, Run, Story
 
 LEFT_BEHIND = timedelta(seconds=20)
 REPUBLISH = timedelta(seconds=60)
@@ -44,8 +44,9 @@ def _expire(story: Story) -> bool:
             return False
         if attempt is None:
             return states.release(story)
-        attempts.settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
-        return states.end(story, reason=EndReason.LOST, error=sentence, length=story.length)
+        outcome = outcomes.of_loss(sentence)
+        attempts.settle(attempt, state=outcome.attempt_state, error=sentence)
+        return states.conclude(story, outcome, length=story.length)
 
 
 def expire_promotions() -> int:

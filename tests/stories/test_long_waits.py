@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from llm.rate_limit import TooSoon, permits, take_turn, tell
 from stories.generation import streaming
-from stories.generation.completion import LONGEST_WAIT, fill
+from stories.generation.completion import fill
+from stories.generation.outcomes import MAX_RUN_RETRY
 from stories.generation.states import MOST_TRIES
 from stories.models import Story
 from tests.factories import make_run, make_serving_model, make_story
@@ -86,7 +87,7 @@ def test_a_story_of_a_run_waits_ten_minutes_at_most(provider: Provider) -> None:
     story = make_story(run=make_run(), state="queued")
     provider.next(Fault.RATE_LIMIT, retry_after=DAY)
     fill(Story.objects.select_related("run", "language_model", "template").get(pk=story.pk))
-    assert 60 < seconds_until_next_try(story) <= LONGEST_WAIT
+    assert 60 < seconds_until_next_try(story) <= MAX_RUN_RETRY
 
 
 @pytest.mark.parametrize("without_redis", [False, True])

@@ -6,7 +6,6 @@ from datetime import timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from llm.calls import Ask
 from stories.errors import OverBudget, UnknownModel
@@ -50,7 +49,7 @@ def gather(order: BatchOrder) -> int:
         try:
             held += _take_in(story, order)
         except (OverBudget, UnknownModel) as error:
-            states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": error})
+            states.pause_automatically(order.run_id, why=str(error))
             break
     return held
 

@@ -6,12 +6,13 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
 from llm.errors import LLMError
-from stories.generation import completion, states
+from stories.generation import completion, outcomes, states
 from stories.generation.attempts import reopen, settle
 from stories.generation.batches import remote
 from stories.generation.batches.lines import Line, read_answer
 from stories.generation.batches.orders import LEASE, lost_calls, open_calls
-from stories.models import Attempt, BatchOrder, EndReason
+from stories.generation.outcomes import Outcome
+from stories.models import Attempt, BatchOrder
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def _take_line(attempt: Attempt, line: Line) -> None:
         raise  # the database is away or full: that is nothing about this line
     except Exception:
         logger.exception("batch %s: the line of story %s cannot be kept", attempt.batch_id, attempt.story_id)
-        _lose_one(attempt, EndReason.UNKNOWN, _("模型服务的回答无法保存，结果不明。"))
+        _conclude(attempt, outcomes.of_unstorable(_("模型服务的回答无法保存，结果不明。"), has_text=False))
 
 
 @transaction.atomic
@@ -76,10 +77,10 @@ def give_back(order: BatchOrder) -> int:
 def lose(order: BatchOrder, sentence: str) -> None:
     """Stories that may have been billed and whose answers are not to be had: a person resolves them."""
     for attempt in open_calls(order):
-        _lose_one(attempt, EndReason.LOST, sentence)
+        _conclude(attempt, outcomes.of_loss(sentence))
 
 
 @transaction.atomic
-def _lose_one(attempt: Attempt, reason: EndReason, sentence: str) -> None:
-    settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
-    states.end(attempt.own_story, reason=reason, length=0, error=sentence)
+def _conclude(attempt: Attempt, outcome: Outcome) -> None:
+    settle(attempt, state=outcome.attempt_state, error=outcome.error)
+    states.conclude(attempt.own_story, outcome, length=0)

@@ -130,7 +130,7 @@ def _conclude(order: BatchOrder, seen: remote.RemoteBatch) -> None:
         results.lose(order, _("结果文件里有认不出的行，这一篇也许已经写好并计费了。"))
     if seen.status == FAILED:
         why = _("对方没有接受批量文件：%(words)s") % {"words": seen.error}
-        states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
+        states.pause_automatically(order.run_id, why=why)
         order.error = why
     results.give_back(order)
     _close(order, seen)
@@ -158,7 +158,7 @@ def _is_called_off(order: BatchOrder) -> bool:
 
 def _refuse(order: BatchOrder, error: LLMError) -> None:
     """Nothing was ordered: the stories wait in their run, which pauses and says why."""
-    states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": error})
+    states.pause_automatically(order.run_id, why=str(error))
     order.error = str(error)
     results.give_back(order)
     end(order, error=str(error))

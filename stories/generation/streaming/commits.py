@@ -15,11 +15,12 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from stories.generation import attempts, states
+from stories.generation import attempts, outcomes, states
 from stories.generation.connections import AWAY
+from stories.generation.outcomes import Outcome
 from stories.generation.streaming import sql
-from stories.generation.streaming.session import Ending, Pen, Slice
-from stories.models import Attempt, EndReason, Story
+from stories.generation.streaming.session import Pen, Slice
+from stories.models import Attempt, Story
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
@@ -82,11 +83,11 @@ def _commit_alone(part: Slice) -> list[Committed]:
 
 def _give_up(pen: Pen) -> None:
     """Ends a story that cannot be stored, with the text that its row holds; its call was made, so it is paid."""
-    reason = EndReason.CUT if pen.story.text else EndReason.UNKNOWN
+    outcome = outcomes.of_unstorable(NOT_STORED, has_text=bool(pen.story.text))
     try:
         with transaction.atomic():
-            states.end(pen.story, reason=reason, error=NOT_STORED, length=len(pen.story.text))
-            attempts.settle(pen.attempt, state=Attempt.State.UNKNOWN, error=NOT_STORED)
+            states.conclude(pen.story, outcome, length=len(pen.story.text))
+            attempts.settle(pen.attempt, state=outcome.attempt_state, error=outcome.error)
     except Exception:
         # Its lease runs out, and the sweeper does the same.
         logger.exception("story %s could not be ended either", pen.story.pk)
@@ -111,28 +112,22 @@ def _conclude(part: Slice, *, appended: bool) -> Committed:
     offset = len(part.pen.story.text)
     if part.text and not appended:
         return _catch_up(part)
-    if part.ending and not _end(part.pen, part.ending, length=offset + len(part.text)):
+    if part.outcome and not _end(part.pen, part.outcome, length=offset + len(part.text)):
         return _catch_up(part)
     return Committed(part, offset, part.text)
 
 
-def _end(pen: Pen, ending: Ending, *, length: int) -> bool:
-    story = pen.story
-    if ending.retry_in is not None and not length:
-        ended = states.requeue(
-            story, error=ending.error, seconds=ending.retry_in, use_up_try=ending.use_up_try
-        )
-    else:
-        ended = states.end(story, reason=ending.reason, error=ending.error, length=length)
+def _end(pen: Pen, outcome: Outcome, *, length: int) -> bool:
+    ended = states.conclude(pen.story, outcome, length=length)
     if ended:
         attempts.settle(
             pen.attempt,
-            state=ending.attempt_state,
+            state=outcome.attempt_state,
             finish_reason=pen.finish_reason,
             prompt_tokens=pen.prompt_tokens,
             completion_tokens=pen.completion_tokens,
             odd_usage=pen.odd_usage,
-            error=ending.error,
+            error=outcome.error,
         )
     return ended
 
@@ -148,7 +143,7 @@ def _catch_up(part: Slice) -> Committed:
     if row is not None and whole.startswith(row) and row != pen.story.text:
         rest = whole[len(row) :]
         appended = not rest or sql.append([(pen.story, rest)], offset=len(row))
-        if appended and (part.ending is None or _end(pen, part.ending, length=len(whole))):
+        if appended and (part.outcome is None or _end(pen, part.outcome, length=len(whole))):
             return Committed(part, len(row), rest)
     return Committed(part, len(pen.story.text), "", lost=True)
 

@@ -23,19 +23,18 @@ from django.db import connection
 
 from llm import clients, streams
 from llm.endpoints import Endpoint
-from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
+from llm.errors import LLMError
 from llm.rate_limit import TooSoon, Turn, take_turn, tell
-from llm.retry import TOO_MANY
 from stories.errors import OverBudget, UnknownModel
-from stories.generation import states
+from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt
 from stories.generation.connections import release_connection
 from stories.generation.prompts import ask_for
 from stories.generation.streaming import commits
-from stories.generation.streaming.session import Ending, Pen, Slice, slice_of
+from stories.generation.streaming.session import Pen, Slice, slice_of
 from stories.language_models import check_endpoint
 from stories.live.broker import Sender, changed, written
-from stories.models import Attempt, EndReason, Story
+from stories.models import Attempt, Story
 
 logger = logging.getLogger(__name__)
 WINDOW = 0.1  # seconds between commits
@@ -46,7 +45,6 @@ RENEWAL = 5.0  # seconds between renewals of the leases
 DEADLINE = 600.0  # seconds that one call may take
 STREAMS = 1000  # connections to one endpoint
 TURN_SECONDS = 8.0  # that a reader's story waits for its turn; longer, and it goes back to the queue
-LONGEST_WAIT = 60.0  # until a refused story is asked for again, whatever the provider says: a reader waits
 MOST_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
@@ -74,7 +72,7 @@ def _take_turn(story: Story) -> Turn | None:
 
 def _tell(turn: Turn, pen: Pen) -> None:
     """What the limiter learns from a stream: the limits it named at its beginning, or a 429."""
-    if isinstance(pen.error, TryAgainLater) and pen.error.status == TOO_MANY:
+    if pen.error is not None and outcomes.is_rate_limited(pen.error):
         tell(turn, limited=True, retry_after=pen.error.retry_after, rates=pen.error.rates)
     elif pen.error is None:
         # By now the stream is seconds old: how much was left at its beginning says nothing any more.
@@ -90,10 +88,8 @@ def _open(story: Story) -> Pen | None:
         check_endpoint(story.language_model)
         ask = ask_for(story.language_model, story.combo, template=story.template, text_so_far=story.text)
         return Pen(story=story, attempt=open_attempt(story, ask), ask=ask)
-    except OverBudget as error:
-        states.end(story, reason=EndReason.QUOTA, error=str(error), length=story.length)
-    except UnknownModel as error:
-        states.end(story, reason=EndReason.REFUSED, error=str(error), length=story.length)
+    except (OverBudget, UnknownModel) as error:
+        states.conclude(story, outcomes.of_unmade_call(error, for_reader=True), length=story.length)
     return None
 
 
@@ -145,23 +141,19 @@ class Desk:
         return pen
 
     async def _stream(self, pen: Pen) -> None:
+        failure: BaseException | None = None
         try:
             async with asyncio.timeout(DEADLINE):
                 async for piece in streams.stream(self._client(pen.attempt.language_model.endpoint), pen.ask):
                     pen.take_in(piece)
                     if pen.slice and pen.is_urgent:
                         self._dirty.set()
-            ending = _finished(pen)
-        except (LLMError, TimeoutError) as error:
-            pen.error = error if isinstance(error, LLMError) else None
-            ending = _failed(pen, error)
-        except asyncio.CancelledError:
-            ending = Ending(EndReason.STOPPED, attempt_state=Attempt.State.INTERRUPTED)
+        except (LLMError, TimeoutError, asyncio.CancelledError) as error:
+            failure = error
         except Exception as error:
             logger.exception("story %s could not be streamed", pen.story.pk)
-            ending = _failed(pen, error)
-        pen.finish()
-        pen.ending = ending
+            failure = error
+        pen.finish(failure)
         self._dirty.set()
 
     def _client(self, alias: str) -> clients.AsyncOpenAI:
@@ -192,7 +184,7 @@ class Desk:
 
     async def _flush(self, pens: Sequence[Pen]) -> None:
         slices = [slice_of(pen) for pen in pens]
-        ending = [part for part in slices if part.ending]
+        ending = [part for part in slices if part.outcome]
         for part in ending[MOST_ENDINGS:]:
             # Each end is several statements: many at once would hold up the text of all others.
             slices[slices.index(part)] = Slice(part.pen, part.text, None)
@@ -211,7 +203,7 @@ class Desk:
             pen.attempt.state = Attempt.State.STREAMING
             if part.text:
                 self._hints.put(written(pen.story, offset=part.offset, text=part.text))
-            if part.slice.ending:
+            if part.slice.outcome:
                 self._hints.put(changed(pen.story.pk))
                 self._pens.pop(pen, None)
                 pen.done.set()
@@ -266,42 +258,3 @@ def _on_usable_connection(function: Callable[..., Any], *arguments: Any) -> Any:
     except DatabaseProblem:
         connection.close()
         raise
-
-
-def _finished(pen: Pen) -> Ending:
-    reason = states.reason_for(pen.finish_reason)
-    complete = reason == EndReason.STOP
-    return Ending(reason, attempt_state=Attempt.State.COMPLETE if complete else Attempt.State.INTERRUPTED)
-
-
-def _failed(pen: Pen, error: Exception) -> Ending:
-    """What an error means for the story; a cut after text is kept as text."""
-    sentence = str(error) if isinstance(error, LLMError) else _sentence_of(error)
-    if isinstance(error, TryAgainLater):
-        return _refused_for_now(error)
-    if isinstance(error, OutOfMoney):
-        return Ending(EndReason.QUOTA, sentence, Attempt.State.REFUSED)
-    if isinstance(error, Refused):
-        return Ending(EndReason.REFUSED, sentence, Attempt.State.REFUSED)
-    if pen.has_text:
-        return Ending(EndReason.CUT, sentence, Attempt.State.INTERRUPTED)
-    return Ending(EndReason.UNKNOWN, sentence, Attempt.State.UNKNOWN)
-
-
-def _refused_for_now(error: TryAgainLater) -> Ending:
-    """A 429 uses up no try, unless the provider would have us wait for longer than any reader does."""
-    asked = 5.0 if error.retry_after is None else error.retry_after
-    return Ending(
-        EndReason.REFUSED,
-        str(error),
-        Attempt.State.REFUSED,
-        retry_in=min(asked, LONGEST_WAIT),
-        use_up_try=error.status != TOO_MANY or asked > LONGEST_WAIT,
-    )
-
-
-def _sentence_of(error: Exception) -> str:
-    """What a person reads of an error that is not the provider's."""
-    if isinstance(error, TimeoutError):
-        return "模型服务写得太久，已停止等待。"
-    return "本站内部出错，没有再写下去；原因在日志里。"

@@ -7,19 +7,10 @@ from llm.answers import Answer
 from llm.calls import Ask
 from llm.errors import LLMError
 from llm.rate_headers import NOTHING, Rates
+from stories.generation import outcomes
+from stories.generation.outcomes import Outcome
 from stories.generation.text_assembly import Gatherer
-from stories.models import Attempt, EndReason, Story
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a story's call ended. `retry_in` seconds is set for "try again later", which is no end yet."""
-
-    reason: EndReason
-    error: str = ""
-    attempt_state: str = Attempt.State.COMPLETE
-    retry_in: float | None = None
-    use_up_try: bool = True
+from stories.models import Attempt, Story
 
 
 @dataclass(eq=False)
@@ -31,7 +22,7 @@ class Pen:
     ask: Ask
     gatherer: Gatherer = field(init=False)
     slice: str = ""
-    ending: Ending | None = None
+    outcome: Outcome | None = None
     lost: bool = False
     finish_reason: str = ""
     prompt_tokens: int | None = None
@@ -52,12 +43,12 @@ class Pen:
 
     @property
     def is_dirty(self) -> bool:
-        return not self.lost and bool(self.slice or self.ending)
+        return not self.lost and bool(self.slice or self.outcome)
 
     @property
     def is_urgent(self) -> bool:
         """The first text of a call, and its end, do not wait for the window."""
-        return self.ending is not None or self.attempt.state == Attempt.State.SUBMITTING
+        return self.outcome is not None or self.attempt.state == Attempt.State.SUBMITTING
 
     def take_in(self, piece: Answer) -> None:
         """What the provider sent: text, a finish reason, usage, any of them."""
@@ -70,12 +61,22 @@ class Pen:
         if piece.completion_tokens is not None:
             self.completion_tokens = piece.completion_tokens
 
-    def finish(self) -> None:
-        """Nothing more will come: what waited in the gatherer goes the way of all text."""
+    def finish(self, failure: BaseException | None) -> None:
+        """Nothing more will come: keeps the text that waited in the gatherer, and what the end of the call means.
+
+        `failure`: the error that ended the call; a `CancelledError` if a person stopped it.
+        """
         self.gatherer.finish()
         self.slice += self.gatherer.take()
         if not self.completion_tokens and self.has_text:
             self.completion_tokens = None  # a text of no tokens was not counted
+        self.error = failure if isinstance(failure, LLMError) else None
+        self.outcome = self._outcome_of(failure)
+
+    def _outcome_of(self, failure: BaseException | None) -> Outcome:
+        if isinstance(failure, Exception):
+            return outcomes.of_error(failure, for_reader=True, has_text=self.has_text)
+        return outcomes.of_answer(self.finish_reason) if failure is None else outcomes.of_stop()
 
 
 @dataclass(frozen=True)
@@ -84,8 +85,8 @@ class Slice:
 
     pen: Pen
     text: str
-    ending: Ending | None
+    outcome: Outcome | None
 
 
 def slice_of(pen: Pen) -> Slice:
-    return Slice(pen, pen.slice, pen.ending)
+    return Slice(pen, pen.slice, pen.outcome)
