@@ -18,7 +18,7 @@ from stories.generation.attempts import open_promotion, settle
 from stories.generation.connections import release_scarce_connection
 from stories.generation.outcomes import of_error
 from stories.generation.prompts import ask_for
-from stories.generation.text_assembly import Gatherer
+from stories.generation.text_assembly import TextAssembler
 from stories.language_models import check_endpoint, check_in_service
 from stories.models import Attempt, AuditEntry, LanguageModel
 from stories.operations.audit import Actor, record
@@ -122,10 +122,10 @@ def _put_in_use(model: LanguageModel) -> LanguageModel | None:
 
 
 def _first_characters(answer: str) -> str:
-    gatherer = Gatherer()
-    gatherer.add(answer)
-    gatherer.finish()
-    text = gatherer.take().strip()
+    assembler = TextAssembler()
+    assembler.add(answer)
+    assembler.finish()
+    text = assembler.take().strip()
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 

@@ -21,9 +21,9 @@ from stories.errors import OverBudget, UnknownModel
 from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
 from stories.values.money import cost, show, to_micros
 
-MOST_TOKENS = 10**9
+MAX_TOKENS = 10**9
 """Of one call; a count above it is a provider's mistake, and no column would hold it."""
-MOST_SAID = 10**15
+MAX_QUOTED = 10**15
 
 
 def reservation(model: LanguageModel, ask: Ask) -> int | None:
@@ -31,11 +31,11 @@ def reservation(model: LanguageModel, ask: Ask) -> int | None:
     if model.input_price is None or model.output_price is None:
         return None
     asked = ask.prompt + "".join(message["content"] for message in ask.messages)
-    prompt = cost(tokens=most_tokens(asked), price=model.input_price)
+    prompt = cost(tokens=max_tokens_of(asked), price=model.input_price)
     return prompt + cost(tokens=ask.max_tokens, price=model.output_price)
 
 
-def most_tokens(text: str) -> int:
+def max_tokens_of(text: str) -> int:
     """An upper bound for the tokens of Chinese text with its frame: 0.93 each were measured, 1.5 is safe."""
     return len(text) * 3 // 2 + 32
 
@@ -56,8 +56,7 @@ def half(amount: int | None) -> int | None:
 
 def open_attempt(story: Story, ask: Ask, *, batch: BatchOrder | None = None) -> Attempt:
     """Reserves the money and writes the row of a call to come. Raises `OverBudget`, `UnknownModel`."""
-    model = story.language_model
-    assert model is not None, "a story is claimed with its model"
+    model = story.model
     most = reservation(model, ask)
     amount = known_amount(most if batch is None else half(most), model)
     with transaction.atomic():
@@ -220,11 +219,11 @@ def _price(
 
 def _count(claimed: Any) -> int | None:
     """A provider's count of tokens, None if it is none or can't be one."""
-    return claimed if type(claimed) is int and 0 <= claimed <= MOST_TOKENS else None
+    return claimed if type(claimed) is int and 0 <= claimed <= MAX_TOKENS else None
 
 
 def said(claimed: Any) -> str:
     """What a provider claimed, short enough to be kept and read."""
-    if type(claimed) is int and abs(claimed) > MOST_SAID:
+    if type(claimed) is int and abs(claimed) > MAX_QUOTED:
         return f"{'-' if claimed < 0 else ''}2^{abs(claimed).bit_length() - 1}"
     return "—" if claimed is None else str(claimed).replace("\0", "")[:40]

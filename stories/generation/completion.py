@@ -1,7 +1,7 @@
-"""Fills one story of a run by one whole answer, not streamed: what the bulk worker does.
+"""Fills one story of a run by one whole answer that is not streamed: what the bulk worker does.
 
-The turn comes first: while a story waits for the limit of its endpoint it is still queued, and its thread
-holds neither a claim nor a database connection.
+The story is claimed only after the rate limiter let it through. While it waits for the limit of its endpoint it is
+still queued, and its thread holds neither a claim nor a database connection.
 """
 
 import random
@@ -24,22 +24,22 @@ from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt, settle
 from stories.generation.connections import release_scarce_connection, write_when_free
 from stories.generation.prompts import ask_for
-from stories.generation.text_assembly import Gatherer
+from stories.generation.text_assembly import TextAssembler
 from stories.language_models import check_endpoint
 from stories.models import Attempt, Story
 
 T = TypeVar("T")
-# The provider's deadline, and twice the patience: with its limits and with the line of those who ask again.
+# One call until its deadline, the time that `patiently` may repeat it, the wait for the last turn, and a margin.
 LEASE = timedelta(seconds=READ_TIMEOUT + 2 * PATIENCE + 30)
 TURN_SECONDS = 15.0  # that a thread waits for its story's turn
 KEPT_SECONDS = 120.0  # that an answer is kept in memory while the database is away
-MOST_TOKENS = 2600  # of one call, until the provider says what it counts
+MAX_TOKENS = 2600  # of one call, until the provider says what it counts
 
 
 def fill(story: Story) -> bool:
-    """Waits its turn, claims the story, makes one call and writes how it ended; True if there is a text.
+    """Waits for the rate limiter, claims the story, makes one call and writes its outcome; True if there is a text.
 
-    Does nothing if the story isn't due.
+    Does nothing if the story is not due.
     """
     if not states.is_due(story):
         return False
@@ -47,7 +47,7 @@ def fill(story: Story) -> bool:
     try:
         turn = _take_turn(story, seconds=TURN_SECONDS)
     except TooSoon as error:
-        states.postpone(story, seconds=error.seconds + random.uniform(0, 1))
+        states.snooze(story, seconds=error.seconds + random.uniform(0, 1))
         return False
     if not states.claim(story, lease=LEASE) or (attempt := _open(story)) is None:
         return False
@@ -62,18 +62,17 @@ def fill(story: Story) -> bool:
 
 
 def _keep(write: Callable[[], T]) -> T:
-    """Writes what a call led to, for as long as our lease may last."""
+    """Writes the outcome of a call, and repeats that while the database is away, for as long as the lease lasts."""
     return write_when_free(write, seconds=KEPT_SECONDS)
 
 
 def _take_turn(story: Story, *, seconds: float) -> Turn:
-    assert story.language_model is not None
-    model = story.language_model
-    return take_turn(model.base_url, model.name, tokens=MOST_TOKENS, seconds=seconds)
+    model = story.model
+    return take_turn(model.base_url, model.name, tokens=MAX_TOKENS, seconds=seconds)
 
 
 def _calls(story: Story, ask: calls.Ask, turn: Turn) -> Callable[[], Answer]:
-    """One call in its turn each time it is asked; the first turn has come already."""
+    """A function that makes the call once. Its first call uses `turn`, each further one waits for a turn of its own."""
     turns = [turn]
 
     def call() -> Answer:
@@ -93,9 +92,8 @@ def _turn_again(story: Story) -> Turn:
 
 
 def _call(story: Story, ask: calls.Ask, turn: Turn) -> Answer:
-    assert story.language_model is not None
     try:
-        answer = calls.complete(story.language_model.endpoint, ask)
+        answer = calls.complete(story.model.endpoint, ask)
     except TryAgainLater as error:
         if outcomes.is_rate_limited(error):
             tell(turn, limited=True, retry_after=error.retry_after, rates=error.rates)
@@ -105,16 +103,14 @@ def _call(story: Story, ask: calls.Ask, turn: Turn) -> Answer:
 
 
 def _ask(story: Story) -> calls.Ask:
-    assert story.language_model is not None
     temperature = story.run.temperature if story.run else None
-    return ask_for(story.language_model, story.combo, template=story.template, temperature=temperature)
+    return ask_for(story.model, story.combo, template=story.template, temperature=temperature)
 
 
 def _open(story: Story) -> Attempt | None:
     """The row of the call to come. None if it must not be made: the story was then released or ended."""
     try:
-        assert story.language_model is not None
-        check_endpoint(story.language_model)
+        check_endpoint(story.model)
         return open_attempt(story, _ask(story))
     except (OverBudget, UnknownModel) as error:
         states.conclude(story, outcomes.of_unmade_call(error, for_reader=False), length=0)
@@ -123,9 +119,9 @@ def _open(story: Story) -> Attempt | None:
 
 def take_answer(story: Story, attempt: Attempt, answer: Answer) -> bool:
     """Writes a whole answer and settles its call; True if it has text, and the story was still ours."""
-    gatherer = Gatherer()
-    gatherer.add(answer.text)
-    gatherer.finish()
+    assembler = TextAssembler()
+    assembler.add(answer.text)
+    assembler.finish()
     outcome = outcomes.of_answer(answer.finish_reason)
     with transaction.atomic():
         settle(
@@ -136,7 +132,7 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer) -> bool:
             completion_tokens=answer.completion_tokens,
             odd_usage=answer.odd_usage,
         )
-        text = gatherer.take()
+        text = assembler.take()
         return states.conclude(story, outcome, text=text, length=len(text)) and bool(text)
 
 

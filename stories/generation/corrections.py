@@ -13,17 +13,17 @@ from stories.generation.attempts import charge
 from stories.models import Attempt, AuditEntry
 from stories.operations import audit
 
-MOST = 100_000 * 10**6
+MAX_PRICE = 100_000 * 10**6
 """Micro-USD that a single bill may be corrected to; more is a slip of the pen."""
-LONGEST_REASON = 500
+MAX_REASON = 500
 
 
 def check_correction(price: int, reason: str) -> None:
     """Raises `StoryError` for a price out of range, or without a reason."""
-    if not 0 <= price <= MOST:
-        raise StoryError(_("费用要在 0 到 %(most)s 美元之间。") % {"most": MOST // 10**6})
-    if not reason.strip() or len(reason) > LONGEST_REASON:
-        raise StoryError(_("请写明更正的理由（最多 %(most)s 字）。") % {"most": LONGEST_REASON})
+    if not 0 <= price <= MAX_PRICE:
+        raise StoryError(_("费用要在 0 到 %(most)s 美元之间。") % {"most": MAX_PRICE // 10**6})
+    if not reason.strip() or len(reason) > MAX_REASON:
+        raise StoryError(_("请写明更正的理由（最多 %(most)s 字）。") % {"most": MAX_REASON})
 
 
 def correct_attempt(attempt: Attempt, *, price: int, by: audit.Actor, reason: str) -> None:

@@ -21,7 +21,7 @@ from stories.models import EndReason, Run, Story
 from stories.models.stories import StoryQuerySet
 
 logger = logging.getLogger(__name__)
-MOST_TRIES = 5
+MAX_TRIES = 5
 FAILURES_TO_PAUSE = 10
 
 
@@ -72,11 +72,11 @@ def claim(story: Story, *, lease: timedelta) -> bool:
 
 
 def requeue(story: Story, *, error: str, seconds: float, use_up_try: bool) -> bool:
-    """writing → queued, for a story without text whose call was refused for now; bounded by `MOST_TRIES`.
+    """writing → queued, for a story without text whose call was refused for now; bounded by `MAX_TRIES`.
 
     A refusal that uses up no try is no failure: the story waits as long as the provider makes it wait.
     """
-    if use_up_try and story.tries >= MOST_TRIES:
+    if use_up_try and story.tries >= MAX_TRIES:
         return end(story, reason=EndReason.REFUSED, length=0, error=error)
     return _back_to_queue(
         story,
@@ -243,7 +243,7 @@ def unedited(story: Story) -> dict[str, Any]:
     return {"state": Story.State.INTERRUPTED if was_cut else Story.State.WRITTEN}
 
 
-def postpone(story: Story, *, seconds: float) -> bool:
+def snooze(story: Story, *, seconds: float) -> bool:
     """A queued story whose turn did not come: it is handed out again after `seconds`."""
     return bool(
         Story.objects.filter(pk=story.pk, state=Story.State.QUEUED, fence=story.fence).update(

@@ -18,7 +18,7 @@ from stories.models import Attempt, Run, Story
 LEFT_BEHIND = timedelta(seconds=20)
 REPUBLISH = timedelta(seconds=60)
 OVERDUE = timedelta(seconds=60)
-LONGEST_TRIAL = timedelta(minutes=5)
+MAX_TRIAL = timedelta(minutes=5)
 """Longer than the one call of a promotion takes, connecting and reading (llm.py)."""
 BATCH = 1000
 
@@ -54,7 +54,7 @@ def expire_promotions() -> int:
     lost = Attempt.objects.filter(
         purpose=Attempt.Purpose.PROMOTION,
         state__in=Attempt.OPEN,
-        started_at__lt=timezone.now() - LONGEST_TRIAL,
+        started_at__lt=timezone.now() - MAX_TRIAL,
     )
     sentence = _("试问模型的进程中断了，结果不明。")
     settled = [attempts.settle(one, state=Attempt.State.UNKNOWN, error=sentence) for one in lost[:BATCH]]

@@ -10,7 +10,7 @@ OVERLAP = 200  # code points of a repeated end that a continuation is searched f
 SETTLED = 24  # code points of a continuation that show whether it repeats
 
 
-class Gatherer:
+class TextAssembler:
     """Gathers one answer. `so_far` is the committed text that a continuation goes on from."""
 
     def __init__(self, so_far: str = "") -> None:

@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 from stories.generation import states
 from stories.models import Attempt, BatchOrder, Run, Story
 
-FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=1)
-MOST_EMPTY = 5
+MIN_PAUSE, MAX_PAUSE = timedelta(minutes=1), timedelta(hours=1)
+MAX_EMPTY = 5
 """Orders in a row without a single answer after which the run waits for a person."""
 
 
@@ -28,7 +28,7 @@ def note_end(order: BatchOrder) -> None:
     run.update(empty_orders=0 if answered else F("empty_orders") + 1)
     empty = run.get().empty_orders
     run.update(next_order_at=timezone.now() + pause_after(empty))
-    if empty >= MOST_EMPTY:
+    if empty >= MAX_EMPTY:
         said = came_back.exclude(error="").values_list("error", flat=True).first() or order.remote_status
         words = {"orders": empty, "said": said}
         sentence = _("连续 %(orders)s 份半价批量订单一篇也没有写成，已自动暂停。对方说：%(said)s") % words
@@ -37,4 +37,4 @@ def note_end(order: BatchOrder) -> None:
 
 def pause_after(empty: int) -> timedelta:
     """A minute, doubled by each order without an answer, up to an hour."""
-    return min(LONGEST, FIRST * 2 ** min(max(0, empty - 1), 10))
+    return min(MAX_PAUSE, MIN_PAUSE * 2 ** min(max(0, empty - 1), 10))

@@ -14,7 +14,7 @@ from stories.generation.attempts import open_attempt
 from stories.generation.prompts import ask_for
 from stories.models import Attempt, BatchOrder, Run, Story
 
-MOST_STORIES = 5_000
+MAX_STORIES = 5_000
 LEASE = timedelta(hours=30)
 """Longer than the day that a provider may take; an order that ends gives its stories back at once."""
 
@@ -44,7 +44,7 @@ def gather(order: BatchOrder) -> int:
     """Claims the run's queued stories for this order as far as the money goes; how many it holds now."""
     held = order.attempts.count()
     queued = order.run.stories.filter(state=Story.State.QUEUED).order_by("slot")
-    stories = queued.select_related("run", "language_model", "template")[: MOST_STORIES - held]
+    stories = queued.select_related("run", "language_model", "template")[: MAX_STORIES - held]
     for story in stories:
         try:
             held += _take_in(story, order)
@@ -65,10 +65,8 @@ def _take_in(story: Story, order: BatchOrder) -> bool:
 
 def ask_of(story: Story) -> Ask:
     """The question that stands in the file; the same each time, because a used template never changes."""
-    assert story.language_model is not None and story.run is not None
-    return ask_for(
-        story.language_model, story.combo, template=story.template, temperature=story.run.temperature
-    )
+    assert story.run is not None, "a batch order holds stories of its run alone"
+    return ask_for(story.model, story.combo, template=story.template, temperature=story.run.temperature)
 
 
 def open_calls(order: BatchOrder) -> Iterator[Attempt]:

@@ -24,7 +24,7 @@ from stories.models import BatchOrder, Run
 
 State = BatchOrder.State
 COMPLETED, FAILED, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
-LONGEST_WAIT = 300.0
+MAX_WAIT = 300.0
 
 
 def advance_batch(order: BatchOrder) -> bool:
@@ -171,7 +171,7 @@ def _wait(order: BatchOrder, error: LLMError, *, state: str) -> None:
 
 def _patience(order: BatchOrder, error: LLMError) -> float:
     asked = error.retry_after
-    return min(LONGEST_WAIT, 2.0**order.tries + 1 if asked is None else asked)
+    return min(MAX_WAIT, 2.0**order.tries + 1 if asked is None else asked)
 
 
 STEPS: dict[str, Callable[[BatchOrder], None]] = {
