@@ -81,7 +81,7 @@ def test_a_start_frees_orders_that_were_being_worked_on(provider: Provider) -> N
     begin()
     advance(steps=2)
     order = BatchOrder.objects.get()
-    assert batches.advancing.claim(order, into="creating")
+    assert batches.steps.claim(order, into="creating")
     seeding.take_over()
     for _ in range(2):
         order = BatchOrder.objects.select_related("run__language_model").get()
