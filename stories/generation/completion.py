@@ -8,6 +8,7 @@ import random
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
+from http import HTTPStatus
 from typing import TypeVar
 
 from django.db import transaction
@@ -18,7 +19,7 @@ from llm.answers import Answer
 from llm.clients import READ_TIMEOUT
 from llm.errors import LLMError, TryAgainLater
 from llm.rate_limit import TooSoon, Turn, take_turn, tell
-from llm.retry import PATIENCE, TOO_MANY, patiently
+from llm.retry import PATIENCE, patiently
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt, settle
@@ -31,9 +32,11 @@ from stories.models import Attempt, Story
 T = TypeVar("T")
 # One call until its deadline, the time that `patiently` may repeat it, the wait for the last turn, and a margin.
 LEASE = timedelta(seconds=READ_TIMEOUT + 2 * PATIENCE + 30)
-TURN_SECONDS = 15.0  # that a thread waits for its story's turn
+TURN_SECONDS = 15.0  # that a thread waits for the rate limiter; after them its story is snoozed
 KEPT_SECONDS = 120.0  # that an answer is kept in memory while the database is away
-MAX_TOKENS = 2600  # of one call, until the provider says what it counts
+MAX_TOKENS = (
+    2600  # that one call may use; the rate limiter counts them until the provider names its own count
+)
 
 
 def fill(story: Story) -> bool:
@@ -62,7 +65,7 @@ def fill(story: Story) -> bool:
 
 
 def _keep(write: Callable[[], T]) -> T:
-    """Writes the outcome of a call, and repeats that while the database is away, for as long as the lease lasts."""
+    """Writes the outcome of a call, and repeats that for `KEPT_SECONDS` while the database is away."""
     return write_when_free(write, seconds=KEPT_SECONDS)
 
 
@@ -87,7 +90,7 @@ def _turn_again(story: Story) -> Turn:
         return _take_turn(story, seconds=PATIENCE)
     except TooSoon as error:
         raise TryAgainLater(
-            _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=TOO_MANY
+            _("模型服务请求过多，稍后再试。"), retry_after=error.seconds, status=HTTPStatus.TOO_MANY_REQUESTS
         ) from error
 
 

@@ -1,6 +1,6 @@
 """When a run may order again after an order that did not bring all its stories.
 
-A provider that takes every batch and answers none of its lines would else get a new one every few seconds.
+Without a pause, a provider that takes every batch and answers none of its lines would get a new one every few seconds.
 """
 
 from datetime import timedelta
@@ -18,7 +18,7 @@ MAX_EMPTY = 5
 
 
 def note_end(order: BatchOrder) -> None:
-    """What an order brought says when its run's next one is opened; five empty ones in a row pause the run."""
+    """Sets when the run may order again, by what this order brought; pauses the run after `MAX_EMPTY` empty orders."""
     run = Run.objects.filter(pk=order.run_id)
     answered = order.attempts.filter(state__in=[Attempt.State.COMPLETE, Attempt.State.INTERRUPTED]).exists()
     came_back = Story.objects.filter(attempts__batch=order, state=Story.State.QUEUED)
@@ -36,5 +36,5 @@ def note_end(order: BatchOrder) -> None:
 
 
 def pause_after(empty: int) -> timedelta:
-    """A minute, doubled by each order without an answer, up to an hour."""
+    """A minute, doubled for each further order without an answer, up to an hour."""
     return min(MAX_PAUSE, MIN_PAUSE * 2 ** min(max(0, empty - 1), 10))

@@ -41,12 +41,14 @@ logger = logging.getLogger(__name__)
 WINDOW = 0.1  # seconds between commits
 GROUPING = 0.005  # seconds that urgent text waits for that of other stories, to be committed together
 MAX_ENDINGS = 20  # in one commit
-STOP_CHECK = 0.5  # seconds between looks for stories to stop
+STOP_CHECK = 0.5  # seconds between two checks for stories to stop
 RENEWAL = 5.0  # seconds between renewals of the leases
 DEADLINE = 600.0  # seconds that one call may take
 STREAMS = 1000  # connections to one endpoint
-TURN_SECONDS = 8.0  # that a reader's story waits for its turn; longer, and it goes back to the queue
-MAX_TOKENS = 2600  # of one call, until the provider says what it counts
+TURN_SECONDS = 8.0  # that a reader's story waits for the rate limiter; after them it is snoozed
+MAX_TOKENS = (
+    2600  # that one call may use; the rate limiter counts them until the provider names its own count
+)
 
 
 def write(story: Story) -> None:
@@ -167,7 +169,7 @@ class StreamEngine:
         return await self._loop.run_in_executor(self._database, _on_usable_connection, function, *arguments)
 
     async def _flush_forever(self) -> None:
-        due = self._loop.time()  # when everything is committed next
+        due = self._loop.time()  # The next commit of all pending text is due then.
         while True:
             if not self._sessions:
                 await self._work_arrived.wait()
