@@ -3,12 +3,15 @@
 The serving model is the one promoted last (promotion.py); until a first promotion it is `OPENAI_MODEL`.
 """
 
+from typing import Any
+
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from llm import calls, clients
+from llm.errors import Refused
 from stories.errors import StoryError, UnknownModel
 from stories.models import AuditEntry, LanguageModel, PromptStyle
 from stories.models.language_models import MOST_USD, PRICES
@@ -120,6 +123,18 @@ def check_endpoint(model: LanguageModel) -> None:
     if place is None or place.base_url != model.base_url:
         words = {"name": model.name, "url": model.base_url}
         raise UnknownModel(_("模型「%(name)s」在 %(url)s，而本站现在的设置不连接那里。") % words)
+
+
+def client_of(model: LanguageModel) -> Any:
+    """The blocking client of the endpoint that the model lives at. Raises `llm.errors.Refused` if the site left it.
+
+    `Any`, because compatible servers answer with objects that the SDK's types do not tell of.
+    """
+    try:
+        check_endpoint(model)
+    except UnknownModel as error:
+        raise Refused(str(error)) from error
+    return clients.client(model.endpoint)
 
 
 def check_in_service(model: LanguageModel) -> None:

@@ -12,12 +12,13 @@ from django.utils.translation import gettext as _
 
 from llm import calls
 from llm.answers import Answer
-from llm.errors import LLMError, OutcomeUnknown
+from llm.errors import LLMError
 from stories.errors import BadState, UnknownModel
 from stories.generation.attempts import open_promotion, settle
 from stories.generation.connections import release_scarce_connection
+from stories.generation.outcomes import of_error
 from stories.generation.prompts import ask_for
-from stories.generation.text_assembly import Gatherer
+from stories.generation.text_assembly import TextAssembler
 from stories.language_models import check_endpoint, check_in_service
 from stories.models import Attempt, AuditEntry, LanguageModel
 from stories.operations.audit import Actor, record
@@ -85,9 +86,7 @@ def _call(attempt: Attempt, ask: calls.Ask) -> Answer:
     try:
         return calls.complete(model.endpoint, ask, seconds=LONGEST_SILENCE)
     except LLMError as error:
-        unknown = isinstance(error, OutcomeUnknown)
-        state = Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED
-        settle(attempt, state=state, error=str(error))
+        settle(attempt, state=of_error(error, for_reader=False).attempt_state, error=str(error))
         raise _stays_out(model, str(error)) from error
 
 
@@ -123,10 +122,10 @@ def _put_in_use(model: LanguageModel) -> LanguageModel | None:
 
 
 def _first_characters(answer: str) -> str:
-    gatherer = Gatherer()
-    gatherer.add(answer)
-    gatherer.finish()
-    text = gatherer.take().strip()
+    assembler = TextAssembler()
+    assembler.add(answer)
+    assembler.finish()
+    text = assembler.take().strip()
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 

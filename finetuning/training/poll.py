@@ -14,10 +14,11 @@ from finetuning.training import remote
 from finetuning.training.bills import Bill, bill_for
 from finetuning.training.completion import finish_job, has_waited, wait_for_rest
 from finetuning.training.figures import keep_steps
-from finetuning.training.remote import LONGEST_ID, RemoteJob, clean, read_id
+from finetuning.training.remote import RemoteJob
 from finetuning.training.states import claim, end, hand_back, keep, pace
 from finetuning.training.transitions import LONGEST_WAIT
 from llm.errors import LLMError, Refused, TryAgainLater
+from llm.remote_objects import MAX_ID, clean, read_id
 
 logger = logging.getLogger(__name__)
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
@@ -134,7 +135,7 @@ def _row(job: Job, event: Any) -> JobEvent:
 def _event_id(event: Any) -> str:
     """The provider's id; a long one by its hash, to fit its column; without one, the hash of what it says."""
     id = clean(read_id(event))
-    if 0 < len(id) <= LONGEST_ID:
+    if 0 < len(id) <= MAX_ID:
         return id
     said = [getattr(event, name, None) for name in ("created_at", "message", "data")]
     return hashlib.sha256((id or repr(said)).encode("utf-8", "replace")).hexdigest()

@@ -1,36 +1,27 @@
 """The calls to a fine-tuning provider, through the SDK.
 
-Each raises one of llm.py's errors. An answer without what it must hold (an HTML page with status 200, say)
-is an unknown outcome. A server may ignore a list's filter or its paging: what comes is checked here, and a
-walk ends when it repeats itself.
+Each raises one of the errors of `llm.errors`; `llm/remote_objects.py` checks what comes back.
 Source: https://platform.openai.com/docs/api-reference/fine-tuning and /files.
 """
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, BinaryIO
-
-import httpx2
 
 from finetuning.models import Job
 from finetuning.training.hyperparameters import wire_parameters
-from llm import clients, translation
-from llm.errors import OutcomeUnknown, Refused
-from llm.redaction import redact
-from stories.errors import UnknownModel
+from llm import remote_objects
+from llm.remote_objects import clean, is_id, provider_call, timeout
 from stories.generation.attempts import said
-from stories.language_models import check_endpoint
+from stories.language_models import client_of
 
 KEY = "ultraman_job"
 """The name in a remote job's metadata under which it carries our job's key."""
-CALL_TIMEOUT = 60.0
-MOST_LISTED = 2_000
-MOST_EVENTS = 100_000
-MOST_RESULT_BYTES = 64 * 1024 * 1024
-MOST_TOKENS = 10**15
-LONGEST_ID, LONGEST_NAME, LONGEST_STATUS = 100, 200, 40
+MAX_LISTED = 2_000
+MAX_EVENTS = 100_000
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+MAX_TOKENS = 10**15
+MAX_NAME, MAX_STATUS = 200, 40  # characters
 
 
 @dataclass(frozen=True)
@@ -53,33 +44,29 @@ def file_name(split: str, sha256: str) -> str:
 
 def upload_file(job: Job, file: BinaryIO, *, name: str) -> str:
     """The id of the new remote file."""
-    with _calling():
-        reply = _api(job).files.create(
-            file=(name, file, "application/jsonl"), purpose="fine-tune", timeout=_timeout()
-        )
-    return _id_of(reply)
+    return remote_objects.upload_file(client_of(job.language_model), file, name=name, purpose="fine-tune")
 
 
 def find_file(job: Job, *, sha256: str) -> str | None:
     """The id of the newest remote file whose name carries that sha256."""
-    with _calling():
-        listed = _api(job).files.list(purpose="fine-tune", timeout=_timeout())
-        for file in _walk(listed, most=MOST_LISTED):
+    with provider_call():
+        listed = client_of(job.language_model).files.list(purpose="fine-tune", timeout=timeout())
+        for file in remote_objects.entries(listed, most=MAX_LISTED):
             if sha256 in str(getattr(file, "filename", "")):
-                return _id_of(file)
+                return remote_objects.id_of(file)
     return None
 
 
 def create_job(job: Job) -> RemoteJob:
     """Orders the training: the one call that costs money."""
-    with _calling():
-        reply = _api(job).fine_tuning.jobs.create(
+    with provider_call():
+        reply = client_of(job.language_model).fine_tuning.jobs.create(
             model=job.language_model.name,
             training_file=job.training_file_id,
             suffix=job.suffix,
             metadata={KEY: job.key.hex},
             method={"type": "supervised", "supervised": {"hyperparameters": wire_parameters(job)}},
-            timeout=_timeout(),
+            timeout=timeout(),
             **({"validation_file": job.validation_file_id} if job.validation_file_id else {}),
         )
     return _read_job(reply)
@@ -87,96 +74,55 @@ def create_job(job: Job) -> RemoteJob:
 
 def find_jobs(job: Job) -> list[RemoteJob]:
     """The remote jobs that carry our key: none, or the one that was created."""
-    with _calling():
-        listed = _api(job).fine_tuning.jobs.list(limit=100, metadata={KEY: job.key.hex}, timeout=_timeout())
-        return [
-            _read_job(found) for found in _walk(listed, most=MOST_LISTED) if _key_of(found) == job.key.hex
-        ]
-
-
-def _key_of(listed: Any) -> Any:
-    metadata = getattr(listed, "metadata", None)
-    return metadata.get(KEY) if isinstance(metadata, dict) else None
+    key = job.key.hex
+    with provider_call():
+        api = client_of(job.language_model)
+        listed = api.fine_tuning.jobs.list(limit=100, metadata={KEY: key}, timeout=timeout())
+        found = remote_objects.entries(listed, most=MAX_LISTED)
+        return [_read_job(one) for one in found if remote_objects.carries(one, name=KEY, key=key)]
 
 
 def retrieve_job(job: Job) -> RemoteJob:
-    with _calling():
-        return _read_job(_api(job).fine_tuning.jobs.retrieve(job.remote_id, timeout=_timeout()))
+    with provider_call():
+        return _read_job(
+            client_of(job.language_model).fine_tuning.jobs.retrieve(job.remote_id, timeout=timeout())
+        )
 
 
 def cancel_job(job: Job) -> RemoteJob:
-    with _calling():
-        return _read_job(_api(job).fine_tuning.jobs.cancel(job.remote_id, timeout=_timeout()))
+    with provider_call():
+        return _read_job(
+            client_of(job.language_model).fine_tuning.jobs.cancel(job.remote_id, timeout=timeout())
+        )
 
 
 def read_events(job: Job) -> Iterator[Any]:
     """The SDK's events, newest first; pages are fetched as they are needed. Raises while it is read."""
-    with _calling():
-        listed = _api(job).fine_tuning.jobs.list_events(job.remote_id, limit=100, timeout=_timeout())
-        yield from _walk(listed, most=MOST_EVENTS)
+    with provider_call():
+        jobs = client_of(job.language_model).fine_tuning.jobs
+        listed = jobs.list_events(job.remote_id, limit=100, timeout=timeout())
+        yield from remote_objects.entries(listed, most=MAX_EVENTS)
 
 
 def read_content(job: Job, file_id: str) -> bytes:
-    """The bytes of a remote file, at most `MOST_RESULT_BYTES`."""
+    """The bytes of a remote file, at most `MAX_RESULT_BYTES`."""
     content = bytearray()
-    with (
-        _calling(),
-        _api(job).files.with_streaming_response.content(file_id, timeout=_timeout()) as reply,
-    ):
-        for piece in reply.iter_bytes():
-            content += piece
-            if len(content) > MOST_RESULT_BYTES:
-                break
-    return bytes(content[:MOST_RESULT_BYTES])
-
-
-@contextmanager
-def _calling() -> Iterator[None]:
-    """As `llm.provider_errors`; what the SDK, or we, trip over in an odd answer cannot be read."""
-    with translation.provider_errors():
-        try:
-            yield
-        except (AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise _unreadable() from error
-
-
-def _unreadable() -> OutcomeUnknown:
-    return OutcomeUnknown("模型服务的回答无法读懂，结果不明。")
-
-
-def _api(job: Job) -> Any:
-    """The client of the endpoint that the job's model lives at. Raises `llm.Refused` if the site left it."""
-    try:
-        check_endpoint(job.language_model)
-    except UnknownModel as error:
-        raise Refused(str(error)) from error
-    return clients.client(job.language_model.endpoint)
-
-
-def _timeout() -> httpx2.Timeout:
-    return httpx2.Timeout(CALL_TIMEOUT, connect=clients.CONNECT_TIMEOUT)
-
-
-def _id_of(reply: Any) -> str:
-    id = getattr(reply, "id", None)
-    if not _is_id(id):
-        raise _unreadable()
-    return str(id)
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and value == clean(value, most=LONGEST_ID)
+    for piece in remote_objects.download_file(client_of(job.language_model), file_id):
+        content += piece
+        if len(content) > MAX_RESULT_BYTES:
+            break
+    return bytes(content[:MAX_RESULT_BYTES])
 
 
 def _read_job(reply: Any) -> RemoteJob:
     """Reads with care: compatible servers leave fields out, or put odd values there, which then say nothing."""
     tokens = getattr(reply, "trained_tokens", None)
     model, error = getattr(reply, "fine_tuned_model", None), getattr(reply, "error", None)
-    is_count = type(tokens) is int and 0 <= tokens <= MOST_TOKENS
+    is_count = type(tokens) is int and 0 <= tokens <= MAX_TOKENS
     return RemoteJob(
-        id=_id_of(reply),
-        status=clean(getattr(reply, "status", None), most=LONGEST_STATUS),
-        model=clean(model, most=LONGEST_NAME) if isinstance(model, str) else "",
+        id=remote_objects.id_of(reply),
+        status=clean(getattr(reply, "status", None), most=MAX_STATUS),
+        model=clean(model, most=MAX_NAME) if isinstance(model, str) else "",
         trained_tokens=tokens if is_count else None,
         odd_tokens="" if is_count or tokens is None else said(tokens),
         result_files=tuple(_read_files(getattr(reply, "result_files", None))),
@@ -188,30 +134,5 @@ def _read_files(value: Any) -> Iterator[str]:
     """The ids of the result files, given as such or as objects; what is neither is no file."""
     for file in value if isinstance(value, list) else []:
         id = file if isinstance(file, str) else getattr(file, "id", None)
-        if _is_id(id):
+        if is_id(id):
             yield str(id)
-
-
-def clean(value: Any, *, most: int = 10_000) -> str:
-    """A provider's words as `redact` leaves them; "" for none."""
-    return redact(value or "", most=most)
-
-
-def _walk(page: Any, *, most: int) -> Iterator[Any]:
-    """Each entry of all pages once, until the provider repeats itself. One without an id is an entry too."""
-    if not isinstance(getattr(page, "data", None), list):
-        raise _unreadable()
-    entries: Iterable[Any] = page
-    seen: set[str] = set()
-    for entry in islice(entries, most):
-        if id := read_id(entry):
-            if id in seen:
-                return
-            seen.add(id)
-        yield entry
-
-
-def read_id(entry: Any) -> str:
-    """The id of an entry of a list, as a string; "" where there is none."""
-    id = getattr(entry, "id", None)
-    return str(id) if isinstance(id, str | int) and not isinstance(id, bool) else ""

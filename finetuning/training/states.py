@@ -17,7 +17,7 @@ from stories.leases import hand_back
 
 __all__ = ["claim", "end", "expire_leases", "hand_back", "keep", "pace"]
 LEASE = timedelta(seconds=180)
-"""Longer than one call to a provider may take (remote.CALL_TIMEOUT)."""
+"""Longer than one call to a provider may take (`llm.remote_objects.CALL_TIMEOUT`)."""
 POLLS = ((timedelta(minutes=1), 2.0),)
 LATE_POLL = 15.0
 

@@ -27,13 +27,13 @@ class CorrectionForm(forms.Form):
     price = forms.DecimalField(
         label=gettext_lazy("账单上的费用（美元）"),
         min_value=0,
-        max_value=corrections.MOST // int(MICRO),
+        max_value=corrections.MAX_PRICE // int(MICRO),
         decimal_places=6,
         help_text=gettext_lazy("对方为这一次实际收了多少；没有收就填 0。"),
     )
     reason = forms.CharField(
         label=gettext_lazy("理由"),
-        max_length=corrections.LONGEST_REASON,
+        max_length=corrections.MAX_REASON,
         help_text=gettext_lazy("例如账单的编号和日期；会和您的名字一起记下来。"),
     )
 

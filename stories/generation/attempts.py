@@ -1,8 +1,8 @@
-"""Money: reserved by conditional updates before a call, settled after it.
+"""The attempts of stories and their money: reserved by conditional updates before a call, settled after it.
 
-spent + reserved never passes a run's budget nor `DAILY_SPEND_LIMIT_USD`, under any concurrency and whatever a
-provider claims: each reservation is one UPDATE whose WHERE holds the limit, and no call is settled above its
-reservation. Only a person may say that a bill was higher (corrections.py). Amounts are whole micro-USD.
+spent + reserved never exceeds a run's budget or `DAILY_SPEND_LIMIT_USD`, whatever happens at the same time and whatever
+a provider claims. Each reservation is one UPDATE whose WHERE holds the limit, and no call is settled above its
+reservation. Only a person may say that a bill was higher (`corrections.py`). Amounts are whole micro-USD.
 """
 
 from datetime import date
@@ -21,9 +21,10 @@ from stories.errors import OverBudget, UnknownModel
 from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
 from stories.values.money import cost, show, to_micros
 
-MOST_TOKENS = 10**9
-"""Of one call; a count above it is a provider's mistake, and no column would hold it."""
-MOST_SAID = 10**15
+MAX_TOKENS = 10**9
+"""Of one call. A higher count is a provider's mistake, and no column could hold it."""
+MAX_QUOTED = 10**15
+"""The highest count that is quoted in digits."""
 
 
 def reservation(model: LanguageModel, ask: Ask) -> int | None:
@@ -31,11 +32,11 @@ def reservation(model: LanguageModel, ask: Ask) -> int | None:
     if model.input_price is None or model.output_price is None:
         return None
     asked = ask.prompt + "".join(message["content"] for message in ask.messages)
-    prompt = cost(tokens=most_tokens(asked), price=model.input_price)
+    prompt = cost(tokens=max_tokens_of(asked), price=model.input_price)
     return prompt + cost(tokens=ask.max_tokens, price=model.output_price)
 
 
-def most_tokens(text: str) -> int:
+def max_tokens_of(text: str) -> int:
     """An upper bound for the tokens of Chinese text with its frame: 0.93 each were measured, 1.5 is safe."""
     return len(text) * 3 // 2 + 32
 
@@ -56,8 +57,7 @@ def half(amount: int | None) -> int | None:
 
 def open_attempt(story: Story, ask: Ask, *, batch: BatchOrder | None = None) -> Attempt:
     """Reserves the money and writes the row of a call to come. Raises `OverBudget`, `UnknownModel`."""
-    model = story.language_model
-    assert model is not None, "a story is claimed with its model"
+    model = story.model
     most = reservation(model, ask)
     amount = known_amount(most if batch is None else half(most), model)
     with transaction.atomic():
@@ -94,7 +94,7 @@ def reserve_day(amount: int, day: date) -> None:
     if limit is not None:
         counter = counter.filter(spent__lte=to_micros(limit) - amount - F("reserved"))
     if not counter.update(reserved=F("reserved") + amount):
-        # The day's first reservation, or one too many: with its row in place the limit alone decides.
+        # The day may only lack its row. With the row in place, a second failure means that the limit is reached.
         SpendDay.objects.get_or_create(day=day)
         if counter.update(reserved=F("reserved") + amount):
             return
@@ -103,21 +103,21 @@ def reserve_day(amount: int, day: date) -> None:
 
 
 def settle_day(day: date, *, reserved: int, spent: int) -> None:
-    """Takes a reservation of that day back and adds what was really spent; neither falls below nothing."""
+    """Takes a reservation of that day back and adds what was really spent. Neither counter falls below zero."""
     SpendDay.objects.filter(day=day).update(
         reserved=_less("reserved", reserved), spent=_less("spent", -spent)
     )
 
 
 def charge(attempt: Attempt, difference: int) -> None:
-    """Moves what the day and the run of a settled call have spent, by what its price was changed by."""
+    """Adds `difference`, by which the price of a settled call was changed, to what its day and its run have spent."""
     charge_day(attempt.day, difference)
     if attempt.story is not None and attempt.story.run_id:
         Run.objects.filter(pk=attempt.story.run_id).update(spent=_less("spent", -difference))
 
 
 def charge_day(day: date, difference: int) -> None:
-    """Moves what was spent on that day, also above the limit: then nothing more is reserved on it."""
+    """Adds `difference` to what was spent on that day, also beyond the limit; then no more is reserved on it."""
     SpendDay.objects.get_or_create(day=day)
     settle_day(day, reserved=0, spent=difference)
 
@@ -142,11 +142,11 @@ def settle(
     odd_usage: str = "",
     error: str = "",
 ) -> bool:
-    """Closes the row of a call, once; False if it was closed before. A complete one ends a row of failures.
+    """Closes an attempt, once; False if it was closed before.
 
-    A refused call costs nothing; a call with usage costs its bill, its reservation at most; a cut or unknown
-    one its reservation. What a provider claims beyond that is kept in `doubt`, for a person to look at, and so is
-    `odd_usage`, what it said where its counts belong.
+    A refused call costs nothing. A call with usage costs its bill, but its reservation at most; a cut or unknown call
+    without usage costs its reservation. What a provider claims beyond that is kept in `doubt` for a person to look at,
+    and so is `odd_usage`: what it said where its counts belong. A complete call sets its run's failures in a row to 0.
     """
     counts = {"prompt_tokens": _count(prompt_tokens), "completion_tokens": _count(completion_tokens)}
     price: int | None = 0
@@ -178,9 +178,9 @@ def settle(
 
 
 def reopen(attempt: Attempt) -> bool:
-    """unknown → submitting, its price a reservation again: the answer came after all. False if someone settled it.
+    """unknown → submitting, because the answer came after all; False if a person has settled it meanwhile.
 
-    What is spent and reserved together stays the same, so no limit is passed.
+    The price becomes a reservation again. The sum of spent and reserved stays the same, so no limit is exceeded.
     """
     unknown = Attempt.objects.filter(pk=attempt.pk, state=Attempt.State.UNKNOWN, price=attempt.price)
     spent = attempt.price or 0
@@ -198,7 +198,7 @@ def reopen(attempt: Attempt) -> bool:
 def _price(
     attempt: Attempt, *, prompt_tokens: int | None, completion_tokens: int | None, claimed: tuple[Any, Any]
 ) -> tuple[int | None, str]:
-    """What the call costs, and why that is not what the provider says ("" if it is)."""
+    """What the call costs, and a sentence why the provider's word differs ("" if it does not)."""
     model = attempt.language_model
     is_priced = bill(model, prompt_tokens=0, completion_tokens=0) is not None
     words = {"prompt": said(claimed[0]), "completion": said(claimed[1]), "reserved": show(attempt.reserved)}
@@ -219,12 +219,12 @@ def _price(
 
 
 def _count(claimed: Any) -> int | None:
-    """A provider's count of tokens, None if it is none or can't be one."""
-    return claimed if type(claimed) is int and 0 <= claimed <= MOST_TOKENS else None
+    """A provider's count of tokens; None for what cannot be a count."""
+    return claimed if type(claimed) is int and 0 <= claimed <= MAX_TOKENS else None
 
 
 def said(claimed: Any) -> str:
     """What a provider claimed, short enough to be kept and read."""
-    if type(claimed) is int and abs(claimed) > MOST_SAID:
+    if type(claimed) is int and abs(claimed) > MAX_QUOTED:
         return f"{'-' if claimed < 0 else ''}2^{abs(claimed).bit_length() - 1}"
     return "—" if claimed is None else str(claimed).replace("\0", "")[:40]

@@ -11,33 +11,33 @@ from django.db import InterfaceError, OperationalError, connection
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 AWAY = (OperationalError, InterfaceError)
-"""What Django raises when a database cannot be written now: locked, full, restarting. Later it may be."""
+"""What Django raises when a database cannot be written now, but perhaps later: it is locked, full or restarting."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 PAUSE = 1.0  # seconds between two tries
 
 
 def may_pass(error: BaseException | None) -> bool:
-    """Whether the same request may well succeed later: the database is away, or a disk or quota is full."""
+    """Whether the same request may succeed later: the database is away, or a disk or quota is full."""
     return isinstance(error, AWAY) or (isinstance(error, OSError) and error.errno in FULL)
 
 
 def release_connection() -> None:
-    """Gives the thread's connection back before a call that may take minutes; the next query takes one anew.
+    """Closes the thread's connection before a call that may take minutes; the next query opens a new one.
 
-    Inside a transaction there is nothing to give back.
+    Does nothing inside a transaction.
     """
     if not connection.in_atomic_block:
         connection.close()
 
 
 def release_scarce_connection() -> None:
-    """The same where connections are few: SQLite's are files, dear to open and cheap to keep."""
+    """As `release_connection`, but not for SQLite, whose connections are slow to open and cheap to keep."""
     if connection.vendor != "sqlite":
         release_connection()
 
 
 def write_when_free(write: Callable[[], T], *, seconds: float) -> T:
-    """`write()`, and again while the database is away: what was paid for is kept in memory until then.
+    """Calls `write`, and repeats it while the database is away, so that a result that was paid for is not lost.
 
     `write` is one transaction that may be repeated. Raises its last error after `seconds`.
     """

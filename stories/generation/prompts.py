@@ -1,7 +1,7 @@
 """Turns a combo into what a model is asked: pure rendering, by the model's prompt style.
 
-Ingredients are data: they are set into the template by name, once, so that braces typed by a reader are
-never read as placeholders. Figures of temperature and length: docs/contracts.md, "How a model is asked".
+Each ingredient replaces its placeholder in the template once, so that braces typed by a reader are never read as
+placeholders. Temperatures and lengths are those of docs/contracts.md, "How a model is asked".
 """
 
 import re
@@ -17,7 +17,7 @@ CONTINUE = "接着写"
 TEMPLATE_TEMPERATURE, TEMPLATE_MAX_TOKENS = 0.5, 2048
 TUNED_TEMPERATURE, TUNED_MAX_TOKENS = 0.7, 2000
 CHARACTERS = 8
-"""Of Chinese in one token, at most: longer ones are rare in every vocabulary we know."""
+"""Chinese characters in one token, at most: longer tokens are rare in every vocabulary we know."""
 PLACEHOLDER = re.compile(r"\{(dynasty|super_power|story_type)\}")
 
 

@@ -1,7 +1,7 @@
-"""Who may write a story now: claims by compare-and-set, with a lease and a fence.
+"""Every change of `Story.state`, each by compare-and-set; docs/contracts.md draws them.
 
-A claim raises the story's fence; whoever holds an older fence changes nothing any more. Every change of
-`Story.state` is here; docs/contracts.md draws them.
+Who writes a story claims it first, with a lease and a fence (`stories/leases.py`). A claim raises the story's fence;
+who holds an older fence changes nothing any more.
 """
 
 import logging
@@ -12,28 +12,30 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from stories import leases
 from stories.generation.connections import AWAY, release_scarce_connection
+from stories.generation.outcomes import Outcome
 from stories.models import EndReason, Run, Story
 from stories.models.stories import StoryQuerySet
 
 logger = logging.getLogger(__name__)
-MOST_TRIES = 5
+MAX_TRIES = 5
 FAILURES_TO_PAUSE = 10
 
 
 def is_due(story: Story) -> bool:
-    """Whether the row, as it was loaded with its run, is there to claim; `claim` decides."""
+    """Whether a story, as it was loaded with its run, seems to be there to claim. `claim` decides."""
     waiting = story.state == Story.State.QUEUED and not story.stop_requested
     due = story.next_try_at is None or story.next_try_at <= timezone.now()
     return waiting and due and (story.run is None or story.run.state == Run.State.RUNNING)
 
 
 def is_wanted(story: Story) -> bool:
-    """Whether a story that we are writing is still ours, and its run goes on; gives the connection back.
+    """Whether a story that we are writing is still ours and its run goes on; releases the connection.
 
-    As long as the database cannot say, it is.
+    True as long as the database cannot be asked.
     """
     running = Q(run__isnull=True) | Q(run__state=Run.State.RUNNING)
     try:
@@ -70,11 +72,11 @@ def claim(story: Story, *, lease: timedelta) -> bool:
 
 
 def requeue(story: Story, *, error: str, seconds: float, use_up_try: bool) -> bool:
-    """writing → queued, for a story without text whose call was refused for now; bounded by `MOST_TRIES`.
+    """writing → queued, for a story without text whose call was refused for now; bounded by `MAX_TRIES`.
 
-    A refusal that uses up no try is no failure: the story waits as long as the provider makes it wait.
+    A refusal that uses up no try may be repeated without limit. A story that has used up all tries ends as refused.
     """
-    if use_up_try and story.tries >= MOST_TRIES:
+    if use_up_try and story.tries >= MAX_TRIES:
         return end(story, reason=EndReason.REFUSED, length=0, error=error)
     return _back_to_queue(
         story,
@@ -82,6 +84,22 @@ def requeue(story: Story, *, error: str, seconds: float, use_up_try: bool) -> bo
         tries=F("tries") + (1 if use_up_try else 0),
         next_try_at=timezone.now() + timedelta(seconds=seconds),
     )
+
+
+def conclude(story: Story, outcome: Outcome, *, length: int, text: str | None = None) -> bool:
+    """Changes a story that we are writing, and its run, as `outcome` says; False if the story is no longer ours.
+
+    `length`, `text`: as in `end`; a story that is queued again has no text.
+    """
+    if outcome.reason is not None:
+        changed = end(story, reason=outcome.reason, length=length, error=outcome.error, text=text)
+    elif outcome.retry_in is not None:
+        changed = requeue(story, error=outcome.error, seconds=outcome.retry_in, use_up_try=outcome.use_up_try)
+    else:
+        changed = release(story)
+    if outcome.pause_run and story.run_id:
+        pause_automatically(story.run_id, why=outcome.error)
+    return changed
 
 
 def end(story: Story, *, reason: EndReason, length: int, error: str = "", text: str | None = None) -> bool:
@@ -109,7 +127,7 @@ def end(story: Story, *, reason: EndReason, length: int, error: str = "", text: 
             )
         )
         if ended and story.run_id:
-            # A worker that died with its stories says nothing about the next ones.
+            # That a worker died is no sign that the next stories will fail, too.
             failed = state != Story.State.WRITTEN and reason != EndReason.LOST
             count_for_run(story.run_id, failed=failed, error=error)
     return bool(ended)
@@ -122,16 +140,10 @@ def final_state(reason: str, *, has_text: bool) -> Story.State:
     return Story.State.WRITTEN if reason == EndReason.STOP else Story.State.INTERRUPTED
 
 
-def reason_for(finish_reason: str) -> EndReason:
-    """Our reason for a provider's `finish_reason`; a clean close without one is a cut."""
-    known = {"stop": EndReason.STOP, "length": EndReason.LENGTH, "content_filter": EndReason.CONTENT_FILTER}
-    return known.get(finish_reason, EndReason.CUT)
-
-
 def count_for_run(run_id: int, *, failed: bool, error: str) -> None:
     """Counts failures in a row, pauses at ten, and closes a run that has nothing left to write.
 
-    What ends a row of failures is a complete call (`ledger.settle`).
+    A complete call sets the failures in a row to 0 (`attempts.settle`).
     """
     run = Run.objects.filter(pk=run_id)
     if failed:
@@ -157,15 +169,20 @@ def pause(run_id: int, *, reason: str) -> bool:
     )
 
 
+def pause_automatically(run_id: int, *, why: str) -> bool:
+    """running → paused, because of what happened and not because of a person."""
+    return pause(run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
+
+
 def release(story: Story) -> bool:
-    """writing → queued without a call having been made: the story waits for its run to go on."""
+    """writing → queued because no call was made, or none that was billed: the story waits for its run to go on."""
     return _back_to_queue(story, error="", next_try_at=None)
 
 
-def take_back(story: Story, *, lease: timedelta) -> bool:
-    """A story without text that was given up as lost, or waits to be asked for anew, is being written again:
+def reclaim(story: Story, *, lease: timedelta) -> bool:
+    """failed | queued → writing under the same fence, because the answer to its last call has come after all.
 
-    under the fence of its last call, whose answer has come after all. False if it went on without it.
+    Only for a story without text that was given up as lost, or was queued again. False if it was claimed since.
     """
     lost = Q(state=Story.State.FAILED, end_reason=EndReason.LOST) | Q(state=Story.State.QUEUED)
     untouched = Story.objects.filter(lost, pk=story.pk, fence=story.fence, length=0)
@@ -194,9 +211,10 @@ def cancel_queued(stories: StoryQuerySet, *, reason: EndReason) -> int:
 
 
 def queue_again(stories: StoryQuerySet, *, keep_text: bool = False, **changes: Any) -> int:
-    """failed | interrupted → queued, because a person asked: from nothing, or with its text to go on from.
+    """failed | interrupted → queued, because a person asked; how many. `changes` are written with it.
 
-    A text is kept by interrupted stories alone: a failed one has none. `changes` go with it; how many were queued.
+    Without `keep_text` each story is written from the beginning. With it only interrupted stories are queued, and are
+    continued: a failed story has no text to keep.
     """
     ended = [Story.State.INTERRUPTED] if keep_text else [Story.State.FAILED, Story.State.INTERRUPTED]
     anew = AS_NEW if keep_text else AS_NEW | WITHOUT_TEXT
@@ -217,17 +235,17 @@ WITHOUT_TEXT: dict[str, Any] = {"text": "", "length": 0}
 
 
 EDITED: dict[str, Any] = {"state": Story.State.WRITTEN}
-"""The state of a written or interrupted story that an editor has edited: it is whole, by their word."""
+"""The state of a written or interrupted story once an editor has edited it: the editor's text counts as complete."""
 
 
 def unedited(story: Story) -> dict[str, Any]:
-    """The state that an edited story has once its only edit is taken back: the one its call ended in."""
+    """The state of a story whose only edit was undone: the state that its call ended in."""
     was_cut = story.end_reason not in ("", EndReason.STOP)
     return {"state": Story.State.INTERRUPTED if was_cut else Story.State.WRITTEN}
 
 
-def postpone(story: Story, *, seconds: float) -> bool:
-    """A queued story whose turn did not come: it is handed out again after `seconds`."""
+def snooze(story: Story, *, seconds: float) -> bool:
+    """Makes a queued story, which the rate limiter did not let through, due again after `seconds`."""
     return bool(
         Story.objects.filter(pk=story.pk, state=Story.State.QUEUED, fence=story.fence).update(
             next_try_at=timezone.now() + timedelta(seconds=seconds), published_at=None
@@ -236,10 +254,10 @@ def postpone(story: Story, *, seconds: float) -> bool:
 
 
 def renew(story: Story, *, until: datetime) -> bool:
-    """Keeps our lease; False if the story is no longer ours."""
+    """Renews our lease; False if the story is no longer ours."""
     return bool(mine(story).update(lease_until=until))
 
 
 def mine(story: Story) -> StoryQuerySet:
-    """The row, as long as it is being written under our fence."""
+    """The row of the story, as long as it is being written under our fence."""
     return Story.objects.filter(pk=story.pk, state=Story.State.WRITING, fence=story.fence)

@@ -1,6 +1,6 @@
-"""What beat looks after: rows that were left behind by a process that is gone.
+"""Finds the rows that a lost process or a lost message left behind; beat calls it every ten seconds.
 
-The database is the truth and Redis a hint, so whatever is still to be done is found here.
+The database is the truth. A message in Redis may be lost, so what is still to be done is found in the rows.
 """
 
 from collections.abc import Iterable, Sequence
@@ -12,22 +12,22 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from stories.generation import attempts, states
-from stories.models import Attempt, EndReason, Run, Story
+from stories.generation import attempts, outcomes, states
+from stories.models import Attempt, Run, Story
 
 LEFT_BEHIND = timedelta(seconds=20)
 REPUBLISH = timedelta(seconds=60)
 OVERDUE = timedelta(seconds=60)
-LONGEST_TRIAL = timedelta(minutes=5)
-"""Longer than the one call of a promotion takes, connecting and reading (llm.py)."""
+MAX_TRIAL = timedelta(minutes=5)
+"""Longer than the one call of a promotion takes, connecting and reading (`llm/clients.py`)."""
 BATCH = 1000
 
 
 def expire_leases(*, overdue: timedelta = timedelta()) -> list[Story]:
-    """Ends the stories whose worker is gone: with their text, or, if no call was made, back to the queue.
+    """Ends the stories whose worker is gone, with their text; if no call was made, they are queued again.
 
-    `overdue`: for how long their leases must have run out. After a time in which nobody could renew one
-    (`heartbeats.beat_steadily`) that is `OVERDUE`, so that those who live still write down what they hold.
+    `overdue`: how long ago their leases must have run out. It is `OVERDUE` after a time in which nobody could renew a
+    lease (`heartbeats.beat_steadily`), so that the workers that still live can write down what they hold.
     """
     writing = Story.objects.filter(state=Story.State.WRITING, lease_until__lt=timezone.now() - overdue)
     expired = writing.outside_orders()
@@ -38,14 +38,15 @@ def _expire(story: Story) -> bool:
     attempt = Attempt.objects.filter(story=story, fence=story.fence).first()
     sentence = "写作进程中断了，已写的文字都在。" if story.length else "写作进程中断了，结果不明。"
     with transaction.atomic():
-        # The holder may renew between our look and our change: the lease we saw is part of the condition.
+        # The holder may renew the lease after we read it, so the lease that we read is part of the condition.
         still = states.mine(story).filter(lease_until=story.lease_until, length=story.length)
         if not still.update(lease_until=timezone.now()):
             return False
         if attempt is None:
             return states.release(story)
-        attempts.settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
-        return states.end(story, reason=EndReason.LOST, error=sentence, length=story.length)
+        outcome = outcomes.of_loss(sentence)
+        attempts.settle(attempt, state=outcome.attempt_state, error=sentence)
+        return states.conclude(story, outcome, length=story.length)
 
 
 def expire_promotions() -> int:
@@ -53,7 +54,7 @@ def expire_promotions() -> int:
     lost = Attempt.objects.filter(
         purpose=Attempt.Purpose.PROMOTION,
         state__in=Attempt.OPEN,
-        started_at__lt=timezone.now() - LONGEST_TRIAL,
+        started_at__lt=timezone.now() - MAX_TRIAL,
     )
     sentence = _("试问模型的进程中断了，结果不明。")
     settled = [attempts.settle(one, state=Attempt.State.UNKNOWN, error=sentence) for one in lost[:BATCH]]
@@ -66,7 +67,7 @@ def cancel_orphans() -> int:
 
 
 def left_behind() -> Sequence[Story]:
-    """Queued stories that are due and that nobody was told of lately; marks them as told."""
+    """Queued stories that are due and of which no message was sent lately; marks them as told of."""
     now = timezone.now()
     wanted = Q(run__isnull=True) | Q(run__state=Run.State.RUNNING, run__is_batch=False)
     due = Q(next_try_at__isnull=True) | Q(next_try_at__lte=now)
@@ -94,7 +95,7 @@ def mark_told(stories: Iterable[Story]) -> None:
 
 
 def _room() -> int:
-    """How many more messages may wait in Redis: a run of thousands is handed out in parts."""
+    """How many more messages may wait in Redis, so that a run of thousands is handed out in parts."""
     told = Story.objects.filter(
         state=Story.State.QUEUED, run__state=Run.State.RUNNING, published_at__isnull=False
     )
@@ -102,7 +103,7 @@ def _room() -> int:
 
 
 def _moving_runs() -> QuerySet[Run]:
-    """Runs that took up a story lately: the others of theirs are not lost, they only wait."""
+    """Runs of which a story was started lately: the messages about their other stories still wait, and are not lost."""
     return Run.objects.filter(
         state=Run.State.RUNNING, stories__started_at__gte=timezone.now() - REPUBLISH
     ).distinct()

@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 
 from stories.models.batches import BatchOrder
 from stories.models.imports import PublishedManager
+from stories.models.language_models import LanguageModel
 from stories.models.ledger import Attempt
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
@@ -298,6 +299,15 @@ class Story(models.Model):
 
     def get_absolute_url(self) -> str:
         return reverse("stories:story", args=[self.pk])
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model that writes it, set where the story is ordered. Raises `LookupError` for an imported story."""
+        if self.language_model is None:
+            raise LookupError(
+                f"story {self.pk} has no language model: only an imported story may be without one"
+            )
+        return self.language_model
 
     @property
     def combo(self) -> Combo:

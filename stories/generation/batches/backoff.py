@@ -1,6 +1,6 @@
 """When a run may order again after an order that did not bring all its stories.
 
-A provider that takes every batch and answers none of its lines would else get a new one every few seconds.
+Without a pause, a provider that takes every batch and answers none of its lines would get a new one every few seconds.
 """
 
 from datetime import timedelta
@@ -12,13 +12,13 @@ from django.utils.translation import gettext as _
 from stories.generation import states
 from stories.models import Attempt, BatchOrder, Run, Story
 
-FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=1)
-MOST_EMPTY = 5
+MIN_PAUSE, MAX_PAUSE = timedelta(minutes=1), timedelta(hours=1)
+MAX_EMPTY = 5
 """Orders in a row without a single answer after which the run waits for a person."""
 
 
 def note_end(order: BatchOrder) -> None:
-    """What an order brought says when its run's next one is opened; five empty ones in a row pause the run."""
+    """Sets when the run may order again, by what this order brought; pauses the run after `MAX_EMPTY` empty orders."""
     run = Run.objects.filter(pk=order.run_id)
     answered = order.attempts.filter(state__in=[Attempt.State.COMPLETE, Attempt.State.INTERRUPTED]).exists()
     came_back = Story.objects.filter(attempts__batch=order, state=Story.State.QUEUED)
@@ -28,7 +28,7 @@ def note_end(order: BatchOrder) -> None:
     run.update(empty_orders=0 if answered else F("empty_orders") + 1)
     empty = run.get().empty_orders
     run.update(next_order_at=timezone.now() + pause_after(empty))
-    if empty >= MOST_EMPTY:
+    if empty >= MAX_EMPTY:
         said = came_back.exclude(error="").values_list("error", flat=True).first() or order.remote_status
         words = {"orders": empty, "said": said}
         sentence = _("连续 %(orders)s 份半价批量订单一篇也没有写成，已自动暂停。对方说：%(said)s") % words
@@ -36,5 +36,5 @@ def note_end(order: BatchOrder) -> None:
 
 
 def pause_after(empty: int) -> timedelta:
-    """A minute, doubled by each order without an answer, up to an hour."""
-    return min(LONGEST, FIRST * 2 ** min(max(0, empty - 1), 10))
+    """A minute, doubled for each further order without an answer, up to an hour."""
+    return min(MAX_PAUSE, MIN_PAUSE * 2 ** min(max(0, empty - 1), 10))

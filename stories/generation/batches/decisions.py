@@ -9,18 +9,18 @@ from django.utils.translation import gettext as _
 
 from stories.errors import BadState
 from stories.generation.batches.lease import LEASE, end
-from stories.generation.batches.results import lose
+from stories.generation.batches.results import mark_lost
 from stories.models import AuditEntry, BatchOrder, Run
 from stories.operations import audit
 
 State = BatchOrder.State
 OVERDUE = timedelta(hours=30)
-"""A provider may take a day; what takes longer may never end."""
+"""A provider may take a day. An order that takes longer may never end."""
 
 
 @transaction.atomic
 def send_again(order: BatchOrder, *, by: audit.Actor) -> None:
-    """Whoever looked at the provider found no such batch: it is ordered anew. Raises `BadState`."""
+    """Orders the batch again, because a person looked at the provider and found none. Raises `BadState`."""
     now = timezone.now()
     lost = BatchOrder.objects.unclaimed(now).filter(pk=order.pk, state=State.CREATE_UNKNOWN)
     again = {"state": State.UPLOADED, "next_poll_at": now, "lease_until": None, "error": "", "tries": 0}
@@ -31,10 +31,10 @@ def send_again(order: BatchOrder, *, by: audit.Actor) -> None:
 
 
 def give_up(order: BatchOrder, *, by: audit.Actor) -> None:
-    """Ends the order; its calls are of unknown outcome, to be resolved one by one in the ledger.
+    """Ends the order. Its calls are of unknown outcome, and a person resolves each of them.
 
-    Only where its creation is unknown, or where the provider does not end it: though its run was cancelled, or
-    for longer than `OVERDUE`. Raises `BadState`.
+    Only for an order whose creation is unknown, or which the provider does not end although its run was cancelled or
+    `OVERDUE` has passed. Raises `BadState`.
     """
     order.refresh_from_db()
     now = timezone.now()
@@ -44,7 +44,7 @@ def give_up(order: BatchOrder, *, by: audit.Actor) -> None:
     order.fence += 1
     sentence = _("%(user)s 放弃了这份批量订单，结果不明。") % {"user": by}
     before = {"state": order.state}
-    lose(order, sentence)
+    mark_lost(order, sentence)
     with transaction.atomic():
         if end(order, error=sentence):
             after = {"state": order.state}
@@ -52,7 +52,7 @@ def give_up(order: BatchOrder, *, by: audit.Actor) -> None:
 
 
 def is_stuck(order: BatchOrder) -> bool:
-    """Whether it may need a person to end it."""
+    """Whether a person may give the order up."""
     silent = order.run.state == Run.State.CANCELLED or is_overdue(order)
     return order.state == State.CREATE_UNKNOWN or (order.state == State.CREATED and silent)
 

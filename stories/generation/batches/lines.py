@@ -1,11 +1,12 @@
-"""The lines of a result file, read with care: an odd value is about the story of its own line (pure).
+"""Reads the lines of a result file, so that an odd value concerns only the story of its own line (pure).
 
-A line whose JSON cannot be read is known by its custom_id where that can be made out.
+A line whose JSON cannot be read is still attributed to its story if its custom_id can be found in it.
 """
 
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -23,22 +24,21 @@ from llm.errors import (
 from llm.redaction import redact
 from llm.translation import OUT_OF_MONEY
 
-OK, NO_BALANCE, TOO_MANY, SERVER = 200, 402, 429, 500
 NOT_RUN = ("batch_expired", "batch_cancelled")
-"""Codes of requests that the provider never came to, nor billed."""
+"""Codes of requests that the provider neither ran nor billed."""
 NAME = re.compile(rb'"custom_id"\s*:\s*"([^"\\]{1,100})"')
 
 
 @dataclass(frozen=True)
 class Line:
-    """`custom_id` is "" where none can be read; `content` is None for what is no JSON object."""
+    """`custom_id` is "" where none can be read. `content` is None for a line that is no JSON object."""
 
     custom_id: str
     content: dict[str, Any] | None
 
 
 def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """The lines that hold anything; one without measure is cut, and then cannot be read."""
+    """The lines that are not empty. A line that is too long is cut, and then cannot be read."""
     lines = LineSplitter()
     for piece in pieces:
         yield from filter(bytes.strip, lines.feed(piece))
@@ -63,7 +63,7 @@ def read_answer(line: Line) -> Answer:
     content = line.content or {}
     response = _mapping(content.get("response"))
     status, body = _read_status(response.get("status_code")), _mapping(response.get("body"))
-    if status == OK or (status is None and body.get("choices")):
+    if status == HTTPStatus.OK or (status is None and body.get("choices")):
         return read_whole(body)
     error = body.get("error") or content.get("error")
     if status is None and not error:
@@ -75,11 +75,11 @@ def _read_error(status: int | None, error: Any) -> LLMError:
     said = {"status": "—" if status is None else status, "message": _words_of(error)}
     words = _("模型服务在批量结果里拒绝了（%(status)s：%(message)s）。") % said
     code = f"{_mapping(error).get('code')} {_mapping(error).get('type')}"
-    if status == NO_BALANCE or any(reason in code for reason in OUT_OF_MONEY):
+    if status == HTTPStatus.PAYMENT_REQUIRED or any(reason in code for reason in OUT_OF_MONEY):
         return OutOfMoney(words, status=status)
-    if status == TOO_MANY or any(reason in code for reason in NOT_RUN):
-        return TryAgainLater(words, status=TOO_MANY)
-    if status is not None and status >= SERVER:
+    if status == HTTPStatus.TOO_MANY_REQUESTS or any(reason in code for reason in NOT_RUN):
+        return TryAgainLater(words, status=HTTPStatus.TOO_MANY_REQUESTS)
+    if status is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFailed(words, status=status)
     return Refused(words, status=status)
 

@@ -1,4 +1,4 @@
-"""Which stories go into an order: claimed, with their money reserved, as in every other call."""
+"""Opens the orders of a run and claims their stories, with the money of each call reserved like that of any call."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -6,7 +6,6 @@ from datetime import timedelta
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from llm.calls import Ask
 from stories.errors import OverBudget, UnknownModel
@@ -15,13 +14,13 @@ from stories.generation.attempts import open_attempt
 from stories.generation.prompts import ask_for
 from stories.models import Attempt, BatchOrder, Run, Story
 
-MOST_STORIES = 5_000
+MAX_STORIES = 5_000
 LEASE = timedelta(hours=30)
-"""Longer than the day that a provider may take; an order that ends gives its stories back at once."""
+"""Longer than the day that a provider may take. An order that ends releases its stories at once."""
 
 
 def due_orders() -> Sequence[BatchOrder]:
-    """The orders whose next step is due; a run with stories to order gets one, if it need not wait."""
+    """The orders whose next step is due. A run with queued stories gets an order first, unless it must wait."""
     now = timezone.now()
     due = Q(next_try_at__isnull=True) | Q(next_try_at__lte=now)
     running = Story.objects.filter(run__is_batch=True, run__state=Run.State.RUNNING)
@@ -33,7 +32,10 @@ def due_orders() -> Sequence[BatchOrder]:
 
 
 def open_order(run: Run) -> BatchOrder | None:
-    """The order that gathers stories of this run; None if someone else has just opened it."""
+    """The order that gathers stories of this run, a new one if there is none.
+
+    None if an order that someone else had just opened has gone on already.
+    """
     try:
         with transaction.atomic():
             return BatchOrder.objects.create(run=run)
@@ -42,21 +44,21 @@ def open_order(run: Run) -> BatchOrder | None:
 
 
 def gather(order: BatchOrder) -> int:
-    """Claims the run's queued stories for this order as far as the money goes; how many it holds now."""
+    """Claims the run's queued stories for this order, as many as the money allows; how many it holds now."""
     held = order.attempts.count()
     queued = order.run.stories.filter(state=Story.State.QUEUED).order_by("slot")
-    stories = queued.select_related("run", "language_model", "template")[: MOST_STORIES - held]
+    stories = queued.select_related("run", "language_model", "template")[: MAX_STORIES - held]
     for story in stories:
         try:
-            held += _take_in(story, order)
+            held += _claim_and_reserve(story, order)
         except (OverBudget, UnknownModel) as error:
-            states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": error})
+            states.pause_automatically(order.run_id, why=str(error))
             break
     return held
 
 
-def _take_in(story: Story, order: BatchOrder) -> bool:
-    """Claim and reservation together: a story is never held without the row of its call."""
+def _claim_and_reserve(story: Story, order: BatchOrder) -> bool:
+    """Claims and reserves in one transaction, so that no story is held without an attempt."""
     with transaction.atomic():
         if not states.claim(story, lease=LEASE):
             return False
@@ -65,11 +67,9 @@ def _take_in(story: Story, order: BatchOrder) -> bool:
 
 
 def ask_of(story: Story) -> Ask:
-    """The question that stands in the file; the same each time, because a used template never changes."""
-    assert story.language_model is not None and story.run is not None
-    return ask_for(
-        story.language_model, story.combo, template=story.template, temperature=story.run.temperature
-    )
+    """What the file asks for this story. It is the same each time, because a used template never changes."""
+    assert story.run is not None, "a batch order holds stories of its run alone"
+    return ask_for(story.model, story.combo, template=story.template, temperature=story.run.temperature)
 
 
 def open_calls(order: BatchOrder) -> Iterator[Attempt]:
@@ -78,7 +78,7 @@ def open_calls(order: BatchOrder) -> Iterator[Attempt]:
 
 
 def lost_calls(order: BatchOrder) -> Iterator[Attempt]:
-    """Those given up as of unknown outcome whose stories nobody has asked for again since."""
+    """The attempts of unknown outcome whose stories were not claimed again since."""
     return _with_stories(order.attempts.filter(state=Attempt.State.UNKNOWN, story__fence=F("fence")))
 
 

@@ -1,30 +1,26 @@
-"""The calls to a provider's Batch API, through the SDK. Each raises one of llm.py's errors.
+"""The calls to a provider's Batch API, through the SDK.
 
+Each raises one of the errors of `llm.errors`; `llm/remote_objects.py` checks what comes back.
 Source: https://platform.openai.com/docs/api-reference/batch.
 """
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-import httpx2
-
-from llm import clients, translation
-from llm.errors import OutcomeUnknown, Refused
+from llm import remote_objects
+from llm.errors import Refused
 from llm.redaction import redact
-from stories.errors import UnknownModel
+from llm.remote_objects import provider_call, timeout
 from stories.generation.batches.lines import Line, read_line, split_lines
 from stories.generation.batches.orders import ask_of, open_calls
-from stories.language_models import check_endpoint
+from stories.language_models import client_of
 from stories.models import Attempt, BatchOrder
 
 KEY = "ultraman_batch"
 """The name in a remote batch's metadata under which it carries our order's key."""
-CALL_TIMEOUT = 60.0
-MOST_LISTED = 1_000
+MAX_LISTED = 1_000
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
 
@@ -49,20 +45,20 @@ def upload_requests(order: BatchOrder) -> str:
     content = "\n".join(json.dumps(line, ensure_ascii=False) for line in _requests(order)).encode()
     if found := _find_file(order, name=name, size=len(content)):
         return found
-    with _calling():
-        reply = _api(order).files.create(
-            file=(name, content, "application/jsonl"), purpose="batch", timeout=_timeout()
-        )
-        return _id_of(reply)
+    api = client_of(order.run.language_model)
+    return remote_objects.upload_file(api, content, name=name, purpose="batch")
 
 
 def _find_file(order: BatchOrder, *, name: str, size: int) -> str:
     """The id of a whole remote file of that name; "" if there is none, or the provider lists no files."""
     try:
-        with _calling():
-            listed = islice(_api(order).files.list(purpose="batch", timeout=_timeout()), MOST_LISTED)
-            fitting = (file for file in listed if _is_file(file, name=name, size=size))
-            return next(map(_id_of, fitting), "")
+        with provider_call():
+            listed = client_of(order.run.language_model).files.list(purpose="batch", timeout=timeout())
+            if not remote_objects.is_list(listed):
+                return ""
+            files = remote_objects.entries(listed, most=MAX_LISTED)
+            fitting = (file for file in files if _is_file(file, name=name, size=size))
+            return next(map(remote_objects.id_of, fitting), "")
     except Refused:
         return ""
 
@@ -81,82 +77,54 @@ def _requests(order: BatchOrder) -> Iterator[dict[str, Any]]:
 
 def create_batch(order: BatchOrder) -> RemoteBatch:
     """Orders the answers: the one call that costs money."""
-    with _calling():
-        reply = _api(order).batches.create(
+    with provider_call():
+        reply = client_of(order.run.language_model).batches.create(
             input_file_id=order.input_file_id,
             endpoint=COMPLETIONS if order.run.language_model.prompt_style == "completion" else CHAT,
             completion_window="24h",
             metadata={KEY: order.key.hex},
-            timeout=_timeout(),
+            timeout=timeout(),
         )
         return _read(reply)
 
 
 def find_batches(order: BatchOrder) -> list[RemoteBatch]:
     """The remote batches made of our file or with our key: none, or the one that was created."""
-    with _calling():
-        listed = islice(_api(order).batches.list(limit=100, timeout=_timeout()), MOST_LISTED)
-        found = {one.id: _read(one) for one in listed if _is_ours(one, order)}
-    return list(found.values())
+    with provider_call():
+        listed = client_of(order.run.language_model).batches.list(limit=100, timeout=timeout())
+        found = remote_objects.entries(listed, most=MAX_LISTED)
+        return [_read(one) for one in found if _is_ours(one, order)]
 
 
 def _is_ours(listed: Any, order: BatchOrder) -> bool:
     """By our key; by our file at providers that keep no metadata. No other order sends that file."""
-    metadata = getattr(listed, "metadata", None)
-    has_key = isinstance(metadata, dict) and metadata.get(KEY) == order.key.hex
+    if not isinstance(getattr(listed, "id", None), str):
+        return False
     file = getattr(listed, "input_file_id", None)
-    return isinstance(getattr(listed, "id", None), str) and (has_key or file == order.input_file_id)
+    return remote_objects.carries(listed, name=KEY, key=order.key.hex) or file == order.input_file_id
 
 
 def retrieve_batch(order: BatchOrder) -> RemoteBatch:
-    with _calling():
-        return _read(_api(order).batches.retrieve(order.remote_id, timeout=_timeout()))
+    with provider_call():
+        return _read(client_of(order.run.language_model).batches.retrieve(order.remote_id, timeout=timeout()))
 
 
 def cancel_batch(order: BatchOrder) -> RemoteBatch:
-    with _calling():
-        return _read(_api(order).batches.cancel(order.remote_id, timeout=_timeout()))
+    with provider_call():
+        return _read(client_of(order.run.language_model).batches.cancel(order.remote_id, timeout=timeout()))
 
 
 def read_lines(order: BatchOrder, file_id: str) -> Iterator[Line]:
     """The lines of a result file, as they arrive. Raises while it is read."""
-    with (
-        _calling(),
-        _api(order).files.with_streaming_response.content(file_id, timeout=_timeout()) as reply,
-    ):
-        for raw in split_lines(reply.iter_bytes()):
-            yield read_line(raw)
-
-
-@contextmanager
-def _calling() -> Iterator[None]:
-    """As `llm.provider_errors`; what the SDK, or we, trip over in an odd answer cannot be read."""
-    with translation.provider_errors():
-        try:
-            yield
-        except (AttributeError, TypeError, ValueError, RecursionError) as error:
-            raise _unreadable() from error
-
-
-def _api(order: BatchOrder) -> Any:
-    """The client of the endpoint that the run's model lives at. Raises `llm.Refused` if the site left it."""
-    model = order.run.language_model
-    try:
-        check_endpoint(model)
-    except UnknownModel as error:
-        raise Refused(str(error)) from error
-    return clients.client(model.endpoint)
-
-
-def _timeout() -> httpx2.Timeout:
-    return httpx2.Timeout(CALL_TIMEOUT, connect=clients.CONNECT_TIMEOUT)
+    pieces = remote_objects.download_file(client_of(order.run.language_model), file_id)
+    yield from map(read_line, split_lines(pieces))
 
 
 def _read(reply: Any) -> RemoteBatch:
     names = (getattr(reply, "output_file_id", None), getattr(reply, "error_file_id", None))
     status = getattr(reply, "status", None)
     return RemoteBatch(
-        id=_id_of(reply),
+        id=remote_objects.id_of(reply),
         status=redact(status, most=40) if isinstance(status, str) else "",
         files=tuple(name for name in names if isinstance(name, str) and name),
         error="；".join(_faults(reply)),
@@ -168,14 +136,3 @@ def _faults(reply: Any) -> Iterator[str]:
     faults = getattr(getattr(reply, "errors", None), "data", None)
     for fault in faults[:3] if isinstance(faults, list) else []:
         yield redact(f"{getattr(fault, 'message', fault)}（{getattr(fault, 'line', None)}）")
-
-
-def _id_of(reply: Any) -> str:
-    id = getattr(reply, "id", None)
-    if not isinstance(id, str) or not 0 < len(id) <= 100 or id != redact(id):
-        raise _unreadable()
-    return id
-
-
-def _unreadable() -> OutcomeUnknown:
-    return OutcomeUnknown("模型服务的回答无法读懂，结果不明。")

@@ -1,4 +1,4 @@
-"""What came back: each answer ends its story once, whatever is delivered twice or not at all."""
+"""Writes the answers of an order to its stories: each story ends once, though lines come twice or not at all."""
 
 import logging
 
@@ -6,48 +6,49 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
 from llm.errors import LLMError
-from stories.generation import completion, states
+from stories.generation import completion, outcomes, states
 from stories.generation.attempts import reopen, settle
 from stories.generation.batches import remote
 from stories.generation.batches.lines import Line, read_answer
 from stories.generation.batches.orders import LEASE, lost_calls, open_calls
-from stories.models import Attempt, BatchOrder, EndReason
+from stories.generation.outcomes import Outcome
+from stories.models import Attempt, BatchOrder
 
 logger = logging.getLogger(__name__)
 
 
 def collect(order: BatchOrder, files: tuple[str, ...]) -> int:
-    """Ends the stories whose lines are in the provider's files; how many lines belong to none of them.
+    """Ends the stories whose lines are in the provider's files; how many lines belong to no story of the order.
 
-    Raises llm.py's errors; may be repeated.
+    May be repeated. Raises `LLMError`.
     """
     ours = {remote.custom_id(attempt) for attempt in order.attempts.only("story_id", "fence")}
     waiting = {
         remote.custom_id(attempt): attempt for calls in (open_calls, lost_calls) for attempt in calls(order)
     }
-    strange = 0
+    unknown_lines = 0
     for file_id in files:
         for line in remote.read_lines(order, file_id):
-            strange += line.custom_id not in ours
+            unknown_lines += line.custom_id not in ours
             if attempt := waiting.pop(line.custom_id, None):
                 _take_line(attempt, line)
-    return strange
+    return unknown_lines
 
 
 def _take_line(attempt: Attempt, line: Line) -> None:
-    """Ends one story by its line; whatever is wrong with it is wrong with this story alone."""
+    """Ends one story by its line. Whatever is wrong with the line concerns this story alone."""
     try:
         _settle_line(attempt, line)
     except (OperationalError, InterfaceError):
-        raise  # the database is away or full: that is nothing about this line
+        raise  # The database is away or full, which has nothing to do with this line.
     except Exception:
         logger.exception("batch %s: the line of story %s cannot be kept", attempt.batch_id, attempt.story_id)
-        _lose_one(attempt, EndReason.UNKNOWN, _("模型服务的回答无法保存，结果不明。"))
+        _conclude(attempt, outcomes.of_unstorable(_("模型服务的回答无法保存，结果不明。"), has_text=False))
 
 
 @transaction.atomic
 def _settle_line(attempt: Attempt, line: Line) -> None:
-    if attempt.state == Attempt.State.UNKNOWN and not _take_back(attempt):
+    if attempt.state == Attempt.State.UNKNOWN and not _reclaim(attempt):
         transaction.set_rollback(True)
         return
     try:
@@ -58,13 +59,13 @@ def _settle_line(attempt: Attempt, line: Line) -> None:
         completion.take_answer(attempt.own_story, attempt, answer)
 
 
-def _take_back(attempt: Attempt) -> bool:
-    """The answer of a call that was given up as lost: it is paid, and its story can still take it."""
-    return reopen(attempt) and states.take_back(attempt.own_story, lease=LEASE)
+def _reclaim(attempt: Attempt) -> bool:
+    """Reopens a call that was given up as lost, and its story; False if one of them went on without the answer."""
+    return reopen(attempt) and states.reclaim(attempt.own_story, lease=LEASE)
 
 
-def give_back(order: BatchOrder) -> int:
-    """Stories that the provider never answered, nor billed: back to the queue; how many."""
+def release_unanswered(order: BatchOrder) -> int:
+    """Queues the stories again that the provider neither answered nor billed; how many."""
     count = 0
     for attempt in open_calls(order):
         with transaction.atomic():
@@ -73,13 +74,13 @@ def give_back(order: BatchOrder) -> int:
     return count
 
 
-def lose(order: BatchOrder, sentence: str) -> None:
-    """Stories that may have been billed and whose answers are not to be had: a person resolves them."""
+def mark_lost(order: BatchOrder, sentence: str) -> None:
+    """Ends the stories that may have been billed and whose answers cannot be had. A person resolves their calls."""
     for attempt in open_calls(order):
-        _lose_one(attempt, EndReason.LOST, sentence)
+        _conclude(attempt, outcomes.of_loss(sentence))
 
 
 @transaction.atomic
-def _lose_one(attempt: Attempt, reason: EndReason, sentence: str) -> None:
-    settle(attempt, state=Attempt.State.UNKNOWN, error=sentence)
-    states.end(attempt.own_story, reason=reason, length=0, error=sentence)
+def _conclude(attempt: Attempt, outcome: Outcome) -> None:
+    settle(attempt, state=outcome.attempt_state, error=outcome.error)
+    states.conclude(attempt.own_story, outcome, length=0)

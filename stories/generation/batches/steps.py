@@ -1,4 +1,4 @@
-"""One step of an order. What costs money, `create`, is sent at most once by itself."""
+"""The steps of an order, by its state. `create`, the step that costs money, is never repeated by itself."""
 
 from collections.abc import Callable
 
@@ -24,11 +24,11 @@ from stories.models import BatchOrder, Run
 
 State = BatchOrder.State
 COMPLETED, FAILED, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
-LONGEST_WAIT = 300.0
+MAX_WAIT = 300.0
 
 
 def advance_batch(order: BatchOrder) -> bool:
-    """Takes the next step if it is due and nobody else takes it. True if a further step is due at once."""
+    """Takes the next step of the order if it is due and nobody else takes it. True if a further step is due at once."""
     step = STEPS.get(order.state)
     if step is None:
         return False
@@ -48,7 +48,7 @@ def gather_stories(order: BatchOrder) -> None:
 
 
 def upload(order: BatchOrder) -> None:
-    """uploading → uploaded. Whatever went wrong, it is sent again, unless the provider has it after all."""
+    """uploading → uploaded. After an error the file is sent again, unless the provider has it."""
     if not claim(order) or _is_called_off(order):
         return
     try:
@@ -77,14 +77,14 @@ def create(order: BatchOrder) -> None:
         _adopt(order, created)
 
 
-def doubt(order: BatchOrder) -> None:
-    """A worker died, or was too slow, while it created the remote batch."""
+def mark_create_unknown(order: BatchOrder) -> None:
+    """creating → create_unknown, because a worker died or was too slow while it created the remote batch."""
     if claim(order):
         hand_back(order, state=State.CREATE_UNKNOWN, error=_("下单时工作进程中断了，结果不明。"))
 
 
 def look_for_batch(order: BatchOrder) -> None:
-    """Adopts the one remote batch that carries our key; else it waits for a person, and goes on looking."""
+    """create_unknown → created if one remote batch carries our key. Else a person may decide; the search goes on."""
     if not claim(order):
         return
     try:
@@ -103,7 +103,7 @@ def look_for_batch(order: BatchOrder) -> None:
 
 
 def poll(order: BatchOrder) -> None:
-    """created: asks how far it is; when it has ended, collects what there is. A failed look is repeated."""
+    """created: asks the provider for the status, and collects the results at the end. A failed look is repeated."""
     if not claim(order):
         return
     try:
@@ -114,7 +114,7 @@ def poll(order: BatchOrder) -> None:
             seen = remote.cancel_batch(order)
         _conclude(order, seen)
     except LLMError as error:
-        hand_back(order, state=State.CREATED, after=_patience(order, error), error=str(error))
+        hand_back(order, state=State.CREATED, after=_retry_delay(order, error), error=str(error))
 
 
 def _conclude(order: BatchOrder, seen: remote.RemoteBatch) -> None:
@@ -122,17 +122,17 @@ def _conclude(order: BatchOrder, seen: remote.RemoteBatch) -> None:
         late = _("对方过了一天多还没有结束这份订单：可以继续等，也可以放弃它。") if is_overdue(order) else ""
         hand_back(order, state=State.CREATED, after=pace(order), error=late, remote_status=seen.status)
         return
-    strange = results.collect(order, seen.files)
+    unknown_lines = results.collect(order, seen.files)
     if seen.status == COMPLETED:
-        # It says it answered all of them: what is missing may have been billed.
-        results.lose(order, _("对方说批量完成了，结果文件里却没有这一篇。"))
-    elif strange:
-        results.lose(order, _("结果文件里有认不出的行，这一篇也许已经写好并计费了。"))
+        # The provider says that it answered every line, so a missing line may have been billed.
+        results.mark_lost(order, _("对方说批量完成了，结果文件里却没有这一篇。"))
+    elif unknown_lines:
+        results.mark_lost(order, _("结果文件里有认不出的行，这一篇也许已经写好并计费了。"))
     if seen.status == FAILED:
         why = _("对方没有接受批量文件：%(words)s") % {"words": seen.error}
-        states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
+        states.pause_automatically(order.run_id, why=why)
         order.error = why
-    results.give_back(order)
+    results.release_unanswered(order)
     _close(order, seen)
 
 
@@ -152,33 +152,33 @@ def _is_called_off(order: BatchOrder) -> bool:
     """Ends an order whose run was cancelled before anything was ordered."""
     if order.run.state != Run.State.CANCELLED:
         return False
-    results.give_back(order)
+    results.release_unanswered(order)
     return end(order)
 
 
 def _refuse(order: BatchOrder, error: LLMError) -> None:
-    """Nothing was ordered: the stories wait in their run, which pauses and says why."""
-    states.pause(order.run_id, reason=_("已自动暂停：%(why)s") % {"why": error})
+    """Ends an order that the provider refused: its stories are queued again, and their run is paused."""
+    states.pause_automatically(order.run_id, why=str(error))
     order.error = str(error)
-    results.give_back(order)
+    results.release_unanswered(order)
     end(order, error=str(error))
 
 
 def _wait(order: BatchOrder, error: LLMError, *, state: str) -> None:
-    after = _patience(order, error)
+    after = _retry_delay(order, error)
     hand_back(order, state=state, after=after, error=str(error), tries=min(order.tries + 1, 8))
 
 
-def _patience(order: BatchOrder, error: LLMError) -> float:
+def _retry_delay(order: BatchOrder, error: LLMError) -> float:
     asked = error.retry_after
-    return min(LONGEST_WAIT, 2.0**order.tries + 1 if asked is None else asked)
+    return min(MAX_WAIT, 2.0**order.tries + 1 if asked is None else asked)
 
 
 STEPS: dict[str, Callable[[BatchOrder], None]] = {
     State.GATHERING: gather_stories,
     State.UPLOADING: upload,
     State.UPLOADED: create,
-    State.CREATING: doubt,
+    State.CREATING: mark_create_unknown,
     State.CREATE_UNKNOWN: look_for_batch,
     State.CREATED: poll,
 }

@@ -1,9 +1,9 @@
-"""The group commit: all changed stories of a process in one transaction.
+"""The group commit: writes all changed stories of a process in one transaction.
 
-Rows are taken in key order; each update matches id, state, fence and length, so that a story which is no
-longer ours is never touched. If the group fails, it is done story by story, so that none spoils the rest: a
-database that is locked, full or away is waited for, however long; a story that cannot be stored although the
-database is there ends after a few tries, with the text it has.
+The rows are updated in the order of their keys. Each update matches id, state, fence and length, so a story that is no
+longer ours is never changed. If the group fails, each story is committed by itself, so that one cannot spoil the
+others. While the database is locked, full or away, stories wait for it, however long. A story that cannot be stored
+although the database is there ends after `MAX_FAILED_COMMITS` tries, with the text it has.
 """
 
 import logging
@@ -15,31 +15,32 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
-from stories.generation import attempts, states
+from stories.generation import attempts, outcomes, states
 from stories.generation.connections import AWAY
+from stories.generation.outcomes import Outcome
 from stories.generation.streaming import sql
-from stories.generation.streaming.session import Ending, Pen, Slice
-from stories.models import Attempt, EndReason, Story
+from stories.generation.streaming.session import PendingChunk, Session
+from stories.models import Attempt, Story
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
-MOST_MISSES = 3
+MAX_FAILED_COMMITS = 3
 NOT_STORED = "这一篇没能存下来：已存的文字都在，其余的丢了。"
 
 
 @dataclass(frozen=True)
 class Committed:
-    """`text` stands in the row at code point `offset`; `lost`: the story is not ours any more."""
+    """`text` stands in the row at code point `offset`. `lost`: the story is not ours any more."""
 
-    slice: Slice
+    chunk: PendingChunk
     offset: int
     text: str
     lost: bool = False
 
 
-def commit(slices: Sequence[Slice]) -> list[Committed]:
-    """Writes every slice and ending. A slice missing from the result is tried again next time."""
-    batch = sorted(slices, key=lambda part: part.pen.story.pk)
+def commit(chunks: Sequence[PendingChunk]) -> list[Committed]:
+    """Writes the text and the end of every chunk. A chunk that the result lacks must be tried again."""
+    batch = sorted(chunks, key=lambda chunk: chunk.session.story.pk)
     try:
         return _commit_together(batch)
     except AWAY as error:
@@ -49,119 +50,118 @@ def commit(slices: Sequence[Slice]) -> list[Committed]:
             return []
     except Exception as error:
         logger.warning("group commit of %s stories failed, one by one: %s", len(batch), error)
-    return [done for part in batch for done in _commit_alone(part)]
+    return [done for chunk in batch for done in _commit_alone(chunk)]
 
 
 def _waits_for_one_row(error: Exception) -> bool:
-    """PostgreSQL locks rows: the others can be written. SQLite has one lock for all."""
+    """Whether only one row is locked, so that the others can be written. SQLite has one lock for all."""
     return type(error.__cause__).__name__ == "LockNotAvailable" and connection.is_usable()
 
 
-def _commit_together(batch: Sequence[Slice]) -> list[Committed]:
+def _commit_together(batch: Sequence[PendingChunk]) -> list[Committed]:
     with transaction.atomic():
         _bound_lock_waits()
-        appended = sql.append([(part.pen.story, part.text) for part in batch if part.text])
-        _mark_first_text([part.pen for part in batch if part.pen.story.pk in appended])
-        return [_conclude(part, appended=part.pen.story.pk in appended) for part in batch]
+        appended = sql.append([(chunk.session.story, chunk.text) for chunk in batch if chunk.text])
+        _mark_first_text([chunk.session for chunk in batch if chunk.session.story.pk in appended])
+        return [_conclude(chunk, appended=chunk.session.story.pk in appended) for chunk in batch]
 
 
-def _commit_alone(part: Slice) -> list[Committed]:
+def _commit_alone(chunk: PendingChunk) -> list[Committed]:
     try:
-        return _commit_together([part])
+        return _commit_together([chunk])
     except AWAY as error:
-        logger.warning("story %s waits for the next commit: %s", part.pen.story.pk, error)
+        logger.warning("story %s waits for the next commit: %s", chunk.session.story.pk, error)
         return []
     except Exception:
-        part.pen.misses += 1
-        logger.exception("story %s could not be stored, try %s", part.pen.story.pk, part.pen.misses)
-    if part.pen.misses < MOST_MISSES:
+        chunk.session.failed_commits += 1
+        logger.exception(
+            "story %s could not be stored, try %s", chunk.session.story.pk, chunk.session.failed_commits
+        )
+    if chunk.session.failed_commits < MAX_FAILED_COMMITS:
         return []
-    _give_up(part.pen)
-    return [Committed(part, len(part.pen.story.text), "", lost=True)]
+    _give_up(chunk.session)
+    return [Committed(chunk, len(chunk.session.story.text), "", lost=True)]
 
 
-def _give_up(pen: Pen) -> None:
-    """Ends a story that cannot be stored, with the text that its row holds; its call was made, so it is paid."""
-    reason = EndReason.CUT if pen.story.text else EndReason.UNKNOWN
+def _give_up(session: Session) -> None:
+    """Ends a story that cannot be stored, with the text that its row holds. Its call was made, so it is paid for."""
+    outcome = outcomes.of_unstorable(NOT_STORED, has_text=bool(session.story.text))
     try:
         with transaction.atomic():
-            states.end(pen.story, reason=reason, error=NOT_STORED, length=len(pen.story.text))
-            attempts.settle(pen.attempt, state=Attempt.State.UNKNOWN, error=NOT_STORED)
+            states.conclude(session.story, outcome, length=len(session.story.text))
+            attempts.settle(session.attempt, state=outcome.attempt_state, error=outcome.error)
     except Exception:
-        # Its lease runs out, and the sweeper does the same.
-        logger.exception("story %s could not be ended either", pen.story.pk)
+        # The sweeper does the same once the lease has run out.
+        logger.exception("story %s could not be ended either", session.story.pk)
 
 
 def _bound_lock_waits() -> None:
-    """A locked row waits for the next round rather than holding up all others. SQLite has one lock for all."""
+    """Makes a locked row wait for the next commit, so that it does not hold up all others.
+
+    SQLite has one lock for all rows.
+    """
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL lock_timeout = '200ms'")
 
 
-def _mark_first_text(pens: Sequence[Pen]) -> None:
-    first = [pen.attempt.pk for pen in pens if pen.attempt.state == Attempt.State.SUBMITTING]
+def _mark_first_text(sessions: Sequence[Session]) -> None:
+    first = [session.attempt.pk for session in sessions if session.attempt.state == Attempt.State.SUBMITTING]
     if first:
         Attempt.objects.filter(pk__in=first, state=Attempt.State.SUBMITTING).update(
             state=Attempt.State.STREAMING, first_text_at=timezone.now()
         )
 
 
-def _conclude(part: Slice, *, appended: bool) -> Committed:
-    offset = len(part.pen.story.text)
-    if part.text and not appended:
-        return _catch_up(part)
-    if part.ending and not _end(part.pen, part.ending, length=offset + len(part.text)):
-        return _catch_up(part)
-    return Committed(part, offset, part.text)
+def _conclude(chunk: PendingChunk, *, appended: bool) -> Committed:
+    offset = len(chunk.session.story.text)
+    if chunk.text and not appended:
+        return _catch_up(chunk)
+    if chunk.outcome and not _end(chunk.session, chunk.outcome, length=offset + len(chunk.text)):
+        return _catch_up(chunk)
+    return Committed(chunk, offset, chunk.text)
 
 
-def _end(pen: Pen, ending: Ending, *, length: int) -> bool:
-    story = pen.story
-    if ending.retry_in is not None and not length:
-        ended = states.requeue(
-            story, error=ending.error, seconds=ending.retry_in, use_up_try=ending.use_up_try
-        )
-    else:
-        ended = states.end(story, reason=ending.reason, error=ending.error, length=length)
+def _end(session: Session, outcome: Outcome, *, length: int) -> bool:
+    ended = states.conclude(session.story, outcome, length=length)
     if ended:
         attempts.settle(
-            pen.attempt,
-            state=ending.attempt_state,
-            finish_reason=pen.finish_reason,
-            prompt_tokens=pen.prompt_tokens,
-            completion_tokens=pen.completion_tokens,
-            odd_usage=pen.odd_usage,
-            error=ending.error,
+            session.attempt,
+            state=outcome.attempt_state,
+            finish_reason=session.finish_reason,
+            prompt_tokens=session.prompt_tokens,
+            completion_tokens=session.completion_tokens,
+            odd_usage=session.odd_usage,
+            error=outcome.error,
         )
     return ended
 
 
-def _catch_up(part: Slice) -> Committed:
-    """After a miss: is the row still ours, and did an earlier commit arrive whose answer was lost?
+def _catch_up(chunk: PendingChunk) -> Committed:
+    """Looks at a row that did not match: the answer to an earlier commit of ours may have been lost.
 
-    If the row holds a prefix of our text, writing goes on from there; else the provider's call is closed.
+    If the row is ours and holds a prefix of our text, writing goes on from there. Else the story is lost to us.
     """
-    pen = part.pen
-    whole = pen.story.text + part.text
-    row = states.mine(pen.story).values_list("text", flat=True).first()
-    if row is not None and whole.startswith(row) and row != pen.story.text:
+    session = chunk.session
+    whole = session.story.text + chunk.text
+    row = states.mine(session.story).values_list("text", flat=True).first()
+    if row is not None and whole.startswith(row) and row != session.story.text:
         rest = whole[len(row) :]
-        appended = not rest or sql.append([(pen.story, rest)], offset=len(row))
-        if appended and (part.ending is None or _end(pen, part.ending, length=len(whole))):
-            return Committed(part, len(row), rest)
-    return Committed(part, len(pen.story.text), "", lost=True)
+        appended = not rest or sql.append([(session.story, rest)], offset=len(row))
+        if appended and (chunk.outcome is None or _end(session, chunk.outcome, length=len(whole))):
+            return Committed(chunk, len(row), rest)
+    return Committed(chunk, len(session.story.text), "", lost=True)
 
 
-def settle_lost(pen: Pen) -> None:
-    """Closes the ledger row of a call whose story was taken from us: it was sent, so it is paid."""
-    attempts.settle(pen.attempt, state=Attempt.State.INTERRUPTED, error="故事已不归本进程写。")
+def settle_lost(session: Session) -> None:
+    """Closes the attempt of a story that was taken from us. Its call was sent, so it is paid for."""
+    attempts.settle(session.attempt, state=Attempt.State.INTERRUPTED, error="故事已不归本进程写。")
 
 
-def renew_leases(pens: Sequence[Pen]) -> list[Pen]:
-    """Renews the leases of all pens, silent ones too; returns those that are no longer ours."""
-    kept = sql.renew([pen.story for pen in pens], until=timezone.now() + LEASE)
-    return [pen for pen in pens if pen.story.pk not in kept]
+def renew_leases(sessions: Sequence[Session]) -> list[Session]:
+    """Renews the leases of all sessions, also of silent ones; returns those whose stories are no longer ours."""
+    kept = sql.renew([session.story for session in sessions], until=timezone.now() + LEASE)
+    return [session for session in sessions if session.story.pk not in kept]
 
 
 def stops_requested() -> set[UUID]:

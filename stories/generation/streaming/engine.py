@@ -1,11 +1,12 @@
-"""The desk: one event loop per worker process that writes all its readers' stories.
+"""The stream engine: one event loop per worker process that writes all readers' stories of the process.
 
-A Celery thread hands a story over and waits, holding nothing. One thread does all that the desk wants of
-the database, so that the stories of a process never wait for each other's locks: it claims a story and
-writes its attempt's row, one story at a time, and between two claims it commits what has arrived. The
-streaming side touches no database: pieces go into pens, and one flusher commits them in one transaction, a
-story's first piece and its end at once, all else every `WINDOW`. What is committed is told to the viewers
-in one message; that message is only a hint, the row is the truth.
+A Celery thread hands a story over and waits, holding no connection. One thread does everything that the engine wants
+of the database, so that the stories of a process never wait for each other's locks. It claims a story and writes its
+attempt, one story at a time; between two claims it commits what has arrived.
+
+The event loop itself touches no database. Each call's pieces go into its session, and one flusher commits the pending
+text of all sessions in one transaction: the first text of a call and its end at once, all else every `WINDOW` seconds.
+What is committed is then sent to the viewers in one message. That message may be lost; the row is the truth.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache
-from http import HTTPStatus
 from typing import Any
 
 from django.db import Error as DatabaseProblem
@@ -24,100 +24,97 @@ from django.db import connection
 
 from llm import clients, streams
 from llm.endpoints import Endpoint
-from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
+from llm.errors import LLMError
 from llm.rate_limit import Permit, TooSoon, acquire, observe
 from stories.errors import OverBudget, UnknownModel
-from stories.generation import states
+from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt
 from stories.generation.connections import release_connection
 from stories.generation.prompts import ask_for
 from stories.generation.streaming import commits
-from stories.generation.streaming.session import Ending, Pen, Slice, slice_of
+from stories.generation.streaming.session import PendingChunk, Session
 from stories.language_models import check_endpoint
 from stories.live.broker import Publisher
 from stories.live.publications import row_changed, text_committed
-from stories.models import Attempt, EndReason, Story
+from stories.models import Attempt, Story
 
 logger = logging.getLogger(__name__)
 WINDOW = 0.1  # seconds between commits
-GATHER = 0.005  # seconds in which urgent pieces of several stories come together
-MOST_ENDINGS = 20  # in one commit
-STOP_CHECK = 0.5  # seconds between looks for stories to stop
+GROUPING = 0.005  # seconds that urgent text waits for that of other stories, to be committed together
+MAX_ENDINGS = 20  # in one commit
+STOP_CHECK = 0.5  # seconds between two checks for stories to stop
 RENEWAL = 5.0  # seconds between renewals of the leases
 DEADLINE = 600.0  # seconds that one call may take
 STREAMS = 1000  # connections to one endpoint
-TURN_SECONDS = 8.0  # that a reader's story waits for its turn; longer, and it goes back to the queue
-LONGEST_WAIT = 60.0  # until a refused story is asked for again, whatever the provider says: a reader waits
-MOST_TOKENS = 2600  # of one call, until the provider says what it counts
+TURN_SECONDS = 8.0  # that a reader's story waits for the rate limiter; after them it is snoozed
+MAX_TOKENS = (
+    2600  # that one call may use; the rate limiter counts them until the provider names its own count
+)
 
 
 def write(story: Story) -> None:
-    """Waits for its permit, claims the story, streams it and returns when its end is committed.
+    """Waits for the rate limiter, claims the story, streams it and returns when its end is committed.
 
-    Nothing to claim: returns at once. A reader's turn comes before those of bulk work.
+    Returns at once if there is nothing to claim. Readers' stories come before those of runs.
     """
     if not states.is_due(story) or (permit := _acquire(story)) is None:
         return
-    if pen := desk().write(story):
-        _observe(permit, pen)
+    if session := engine().write(story):
+        _observe(permit, session)
 
 
 def _acquire(story: Story) -> Permit | None:
-    assert story.language_model is not None, "an asked story has its model"
     release_connection()
-    model = story.language_model
+    model = story.model
     try:
-        return acquire(model.base_url, model.name, tokens=MOST_TOKENS, seconds=TURN_SECONDS, urgent=True)
+        return acquire(model.base_url, model.name, tokens=MAX_TOKENS, seconds=TURN_SECONDS, urgent=True)
     except TooSoon as error:
-        states.postpone(story, seconds=error.seconds)
+        states.snooze(story, seconds=error.seconds)
         return None
 
 
-def _observe(permit: Permit, pen: Pen) -> None:
-    """What the limiter learns from a stream: the limits it named at its beginning, or a 429."""
-    if isinstance(pen.error, TryAgainLater) and pen.error.status == HTTPStatus.TOO_MANY_REQUESTS:
-        observe(permit, limited=True, retry_after=pen.error.retry_after, rates=pen.error.rates)
-    elif pen.error is None:
-        # By now the stream is seconds old: how much was left at its beginning says nothing any more.
-        observe(permit, rates=replace(pen.rates, requests_left=None, tokens_left=None))
+def _observe(permit: Permit, session: Session) -> None:
+    """Tells the limiter what a stream showed: the limits that the provider named, or a 429."""
+    if session.error is not None and outcomes.is_rate_limited(session.error):
+        observe(permit, limited=True, retry_after=session.error.retry_after, rates=session.error.rates)
+    elif session.error is None:
+        # The provider said at the stream's beginning how much of a limit was left. Seconds later that is outdated.
+        observe(permit, rates=replace(session.rates, requests_left=None, tokens_left=None))
 
 
-def _open(story: Story) -> Pen | None:
-    """Claims the story: a pen with the row of its call, None if there is nothing to write (any more)."""
+def _open(story: Story) -> Session | None:
+    """Claims the story and writes the attempt of its call; None if there is nothing (more) to write."""
     if not states.claim(story, lease=commits.LEASE):
         return None
-    assert story.language_model is not None, "an asked story has its model"
     try:
-        check_endpoint(story.language_model)
-        ask = ask_for(story.language_model, story.combo, template=story.template, text_so_far=story.text)
-        return Pen(story=story, attempt=open_attempt(story, ask), ask=ask)
-    except OverBudget as error:
-        states.end(story, reason=EndReason.QUOTA, error=str(error), length=story.length)
-    except UnknownModel as error:
-        states.end(story, reason=EndReason.REFUSED, error=str(error), length=story.length)
+        check_endpoint(story.model)
+        ask = ask_for(story.model, story.combo, template=story.template, text_so_far=story.text)
+        return Session(story=story, attempt=open_attempt(story, ask), ask=ask)
+    except (OverBudget, UnknownModel) as error:
+        states.conclude(story, outcomes.of_unmade_call(error, for_reader=True), length=story.length)
     return None
 
 
 @cache
-def desk() -> "Desk":
-    """The desk of this process, started on first use."""
-    return Desk()
+def engine() -> "StreamEngine":
+    """The stream engine of this process, started on first use."""
+    return StreamEngine()
 
 
-class Desk:
-    """Streams, flusher and publisher of one process. `write` is called from any thread."""
+class StreamEngine:
+    """Streams and commits the stories of one process. `write` may be called from any thread."""
 
     def __init__(self) -> None:
-        self._pens: dict[Pen, asyncio.Task[None]] = {}
+        self._sessions: dict[Session, asyncio.Task[None]] = {}
         self._clients: dict[Endpoint, clients.AsyncOpenAI] = {}
         self._loop = asyncio.new_event_loop()
-        self._dirty = asyncio.Event()
-        self._database = ThreadPoolExecutor(1, thread_name_prefix="desk-database")
+        self._work_arrived = asyncio.Event()
+        self._database = ThreadPoolExecutor(1, thread_name_prefix="stream-engine-database")
         self._claiming = asyncio.Lock()
         self._publisher = Publisher()
-        threading.Thread(target=self._run, name="desk", daemon=True).start()
+        threading.Thread(target=self._run, name="stream-engine", daemon=True).start()
 
-    def write(self, story: Story) -> Pen | None:
+    def write(self, story: Story) -> Session | None:
         """Claims and streams the story; blocks the calling thread until its end is committed.
 
         None if there was nothing to write.
@@ -129,41 +126,39 @@ class Desk:
         try:
             self._loop.run_until_complete(self._work())
         except Exception:
-            # Without its flusher a worker would take stories and never write them: it is better started anew.
-            logger.exception("the desk ended, so this worker ends")
+            # A worker without its flusher would claim stories and never write them, so it must be restarted.
+            logger.exception("the stream engine ended, so this worker ends")
             os._exit(1)
 
     async def _work(self) -> None:
-        await asyncio.gather(self._flush_for_ever(), self._watch_for_ever(), self._publisher.send_for_ever())
+        await asyncio.gather(self._flush_forever(), self._watch_forever(), self._publisher.send_for_ever())
 
-    async def _write(self, story: Story) -> Pen | None:
+    async def _write(self, story: Story) -> Session | None:
         async with self._claiming:
-            pen = await self._in_database(_open, story)
+            session = await self._in_database(_open, story)
         self._publisher.publish(row_changed(story.pk))
-        if pen is not None:
-            self._pens[pen] = asyncio.create_task(self._stream(pen))
-            await pen.done.wait()
-        return pen
+        if session is not None:
+            self._sessions[session] = asyncio.create_task(self._stream(session))
+            await session.done.wait()
+        return session
 
-    async def _stream(self, pen: Pen) -> None:
+    async def _stream(self, session: Session) -> None:
+        failure: BaseException | None = None
         try:
             async with asyncio.timeout(DEADLINE):
-                async for piece in streams.stream(self._client(pen.attempt.language_model.endpoint), pen.ask):
-                    pen.take_in(piece)
-                    if pen.slice and pen.is_urgent:
-                        self._dirty.set()
-            ending = _finished(pen)
-        except (LLMError, TimeoutError) as error:
-            pen.error = error if isinstance(error, LLMError) else None
-            ending = _failed(pen, error)
-        except asyncio.CancelledError:
-            ending = Ending(EndReason.STOPPED, attempt_state=Attempt.State.INTERRUPTED)
+                async for piece in streams.stream(
+                    self._client(session.attempt.language_model.endpoint), session.ask
+                ):
+                    session.receive(piece)
+                    if session.pending and session.is_urgent:
+                        self._work_arrived.set()
+        except (LLMError, TimeoutError, asyncio.CancelledError) as error:
+            failure = error
         except Exception as error:
-            logger.exception("story %s could not be streamed", pen.story.pk)
-            ending = _failed(pen, error)
-        pen.finish()
-        pen.ending = ending
-        self._dirty.set()
+            logger.exception("story %s could not be streamed", session.story.pk)
+            failure = error
+        session.finish(failure)
+        self._work_arrived.set()
 
     def _client(self, alias: str) -> clients.AsyncOpenAI:
         place = clients.endpoint(alias)
@@ -174,90 +169,91 @@ class Desk:
     async def _in_database(self, function: Any, *arguments: Any) -> Any:
         return await self._loop.run_in_executor(self._database, _on_usable_connection, function, *arguments)
 
-    async def _flush_for_ever(self) -> None:
-        due = self._loop.time()  # when everything is committed next
+    async def _flush_forever(self) -> None:
+        due = self._loop.time()  # The next commit of all pending text is due then.
         while True:
-            if not self._pens:
-                await self._dirty.wait()
+            if not self._sessions:
+                await self._work_arrived.wait()
             is_due = self._loop.time() >= due
             if is_due:
                 due = self._loop.time() + WINDOW
-            self._dirty.clear()
-            await self._flush([pen for pen in self._pens if pen.is_dirty and (is_due or pen.is_urgent)])
+            self._work_arrived.clear()
+            pending = [session for session in self._sessions if session.has_pending]
+            await self._flush([session for session in pending if is_due or session.is_urgent])
             try:
                 async with asyncio.timeout_at(due):
-                    await self._dirty.wait()
-                    await asyncio.sleep(GATHER)
+                    await self._work_arrived.wait()
+                    await asyncio.sleep(GROUPING)
             except TimeoutError:
                 continue
 
-    async def _flush(self, pens: Sequence[Pen]) -> None:
-        slices = [slice_of(pen) for pen in pens]
-        ending = [part for part in slices if part.ending]
-        for part in ending[MOST_ENDINGS:]:
-            # Each end is several statements: many at once would hold up the text of all others.
-            slices[slices.index(part)] = Slice(part.pen, part.text, None)
-            self._dirty.set()
-        if slices:
-            self._take(await self._in_database(commits.commit, slices))
+    async def _flush(self, sessions: Sequence[Session]) -> None:
+        chunks = [session.pending_chunk() for session in sessions]
+        ending = [chunk for chunk in chunks if chunk.outcome]
+        for chunk in ending[MAX_ENDINGS:]:
+            # Each end takes several statements, so many at once would delay the text of all other stories.
+            chunks[chunks.index(chunk)] = PendingChunk(chunk.session, chunk.text, None)
+            self._work_arrived.set()
+        if chunks:
+            self._apply(await self._in_database(commits.commit, chunks))
 
-    def _take(self, committed: Sequence[commits.Committed]) -> None:
-        for part in committed:
-            pen = part.slice.pen
-            pen.slice = pen.slice[len(part.slice.text) :]
-            if part.lost:
-                self._lose(pen)
+    def _apply(self, committed: Sequence[commits.Committed]) -> None:
+        for done in committed:
+            session = done.chunk.session
+            session.pending = session.pending[len(done.chunk.text) :]
+            if done.lost:
+                self._abandon(session)
                 continue
-            pen.story.text = pen.story.text[: part.offset] + part.text
-            pen.attempt.state = Attempt.State.STREAMING
-            if part.text:
-                self._publisher.publish(text_committed(pen.story, offset=part.offset, text=part.text))
-            if part.slice.ending:
-                self._publisher.publish(row_changed(pen.story.pk))
-                self._pens.pop(pen, None)
-                pen.done.set()
+            session.story.text = session.story.text[: done.offset] + done.text
+            session.attempt.state = Attempt.State.STREAMING
+            if done.text:
+                self._publisher.publish(text_committed(session.story, offset=done.offset, text=done.text))
+            if done.chunk.outcome:
+                self._publisher.publish(row_changed(session.story.pk))
+                self._sessions.pop(session, None)
+                session.done.set()
 
-    def _lose(self, pen: Pen) -> None:
-        logger.warning("story %s is no longer this worker's; its call is closed", pen.story.pk)
-        pen.lost = True
-        self._pens.pop(pen).cancel()
-        self._publisher.publish(row_changed(pen.story.pk))
-        self._loop.create_task(self._settle_lost(pen))
+    def _abandon(self, session: Session) -> None:
+        logger.warning("story %s is no longer this worker's; its call is closed", session.story.pk)
+        session.lost = True
+        self._sessions.pop(session).cancel()
+        self._publisher.publish(row_changed(session.story.pk))
+        self._loop.create_task(self._settle_lost(session))
 
-    async def _settle_lost(self, pen: Pen) -> None:
+    async def _settle_lost(self, session: Session) -> None:
         try:
-            await self._in_database(commits.settle_lost, pen)
+            await self._in_database(commits.settle_lost, session)
         except DatabaseProblem as error:
-            logger.warning("the call of story %s is left to the sweeper: %s", pen.story.pk, error)
+            logger.warning("the call of story %s is left to the sweeper: %s", session.story.pk, error)
         finally:
-            pen.done.set()
+            session.done.set()
 
-    async def _watch_for_ever(self) -> None:
-        """Stops what people asked to stop, and keeps the leases."""
+    async def _watch_forever(self) -> None:
+        """Stops the stories that people asked to stop, and renews the leases."""
         renewed_at = self._loop.time()
         while True:
             await asyncio.sleep(STOP_CHECK)
-            pens = list(self._pens)
-            if not pens:
+            sessions = list(self._sessions)
+            if not sessions:
                 continue
             try:
-                await self._stop_asked(pens)
+                await self._stop_asked(sessions)
                 if self._loop.time() - renewed_at >= RENEWAL:
                     renewed_at = self._loop.time()
-                    await self._renew(pens)
+                    await self._renew(sessions)
             except DatabaseProblem as error:
                 logger.warning("leases and stops wait for the database: %s", error)
 
-    async def _stop_asked(self, pens: Sequence[Pen]) -> None:
+    async def _stop_asked(self, sessions: Sequence[Session]) -> None:
         stops = await self._in_database(commits.stops_requested)
-        for pen in pens:
-            if pen.story.pk in stops and pen in self._pens:
-                self._pens[pen].cancel()
+        for session in sessions:
+            if session.story.pk in stops and session in self._sessions:
+                self._sessions[session].cancel()
 
-    async def _renew(self, pens: Sequence[Pen]) -> None:
-        for pen in await self._in_database(commits.renew_leases, pens):
-            if pen in self._pens:
-                self._lose(pen)
+    async def _renew(self, sessions: Sequence[Session]) -> None:
+        for session in await self._in_database(commits.renew_leases, sessions):
+            if session in self._sessions:
+                self._abandon(session)
 
 
 def _on_usable_connection(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -267,42 +263,3 @@ def _on_usable_connection(function: Callable[..., Any], *arguments: Any) -> Any:
     except DatabaseProblem:
         connection.close()
         raise
-
-
-def _finished(pen: Pen) -> Ending:
-    reason = states.reason_for(pen.finish_reason)
-    complete = reason == EndReason.STOP
-    return Ending(reason, attempt_state=Attempt.State.COMPLETE if complete else Attempt.State.INTERRUPTED)
-
-
-def _failed(pen: Pen, error: Exception) -> Ending:
-    """What an error means for the story; a cut after text is kept as text."""
-    sentence = str(error) if isinstance(error, LLMError) else _sentence_of(error)
-    if isinstance(error, TryAgainLater):
-        return _refused_for_now(error)
-    if isinstance(error, OutOfMoney):
-        return Ending(EndReason.QUOTA, sentence, Attempt.State.REFUSED)
-    if isinstance(error, Refused):
-        return Ending(EndReason.REFUSED, sentence, Attempt.State.REFUSED)
-    if pen.has_text:
-        return Ending(EndReason.CUT, sentence, Attempt.State.INTERRUPTED)
-    return Ending(EndReason.UNKNOWN, sentence, Attempt.State.UNKNOWN)
-
-
-def _refused_for_now(error: TryAgainLater) -> Ending:
-    """A 429 uses up no try, unless the provider would have us wait for longer than any reader does."""
-    asked = 5.0 if error.retry_after is None else error.retry_after
-    return Ending(
-        EndReason.REFUSED,
-        str(error),
-        Attempt.State.REFUSED,
-        retry_in=min(asked, LONGEST_WAIT),
-        use_up_try=error.status != HTTPStatus.TOO_MANY_REQUESTS or asked > LONGEST_WAIT,
-    )
-
-
-def _sentence_of(error: Exception) -> str:
-    """What a person reads of an error that is not the provider's."""
-    if isinstance(error, TimeoutError):
-        return "模型服务写得太久，已停止等待。"
-    return "本站内部出错，没有再写下去；原因在日志里。"

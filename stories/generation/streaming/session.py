@@ -1,4 +1,4 @@
-"""One story being written by this process: what has arrived, what is committed, how it ends (pure)."""
+"""One story being written by this process: the text that arrived, the text that is committed, the outcome (pure)."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -7,31 +7,26 @@ from llm.answers import Answer
 from llm.calls import Ask
 from llm.errors import LLMError
 from llm.rate_headers import NOTHING, Rates
-from stories.generation.text_assembly import Gatherer
-from stories.models import Attempt, EndReason, Story
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How a story's call ended. `retry_in` seconds is set for "try again later", which is no end yet."""
-
-    reason: EndReason
-    error: str = ""
-    attempt_state: str = Attempt.State.COMPLETE
-    retry_in: float | None = None
-    use_up_try: bool = True
+from stories.generation import outcomes
+from stories.generation.outcomes import Outcome
+from stories.generation.text_assembly import TextAssembler
+from stories.models import Attempt, Story
 
 
 @dataclass(eq=False)
-class Pen:
-    """`story.text` is what is committed, `slice` what the next commit appends to it."""
+class Session:
+    """`story.text` is what is committed; `pending` is the text that the next commit appends to it.
+
+    `outcome` is set when the call has ended, `error` if the provider ended it with one. `lost`: the story is not ours
+    any more. `done` is set once the end is committed, or the story is lost.
+    """
 
     story: Story
     attempt: Attempt
     ask: Ask
-    gatherer: Gatherer = field(init=False)
-    slice: str = ""
-    ending: Ending | None = None
+    assembler: TextAssembler = field(init=False)
+    pending: str = ""
+    outcome: Outcome | None = None
     lost: bool = False
     finish_reason: str = ""
     prompt_tokens: int | None = None
@@ -39,30 +34,32 @@ class Pen:
     odd_usage: str = ""
     rates: Rates = NOTHING
     error: LLMError | None = None
-    misses: int = 0
-    """How often what arrived could not be stored, though the database was there."""
+    failed_commits: int = 0
+    """How often the text could not be stored although the database was there."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        self.gatherer = Gatherer(self.story.text)
+        self.assembler = TextAssembler(self.story.text)
 
     @property
     def has_text(self) -> bool:
-        return bool(self.story.text or self.slice)
+        """Whether the story has text, committed or not, from this call or an earlier one."""
+        return bool(self.story.text or self.pending)
 
     @property
-    def is_dirty(self) -> bool:
-        return not self.lost and bool(self.slice or self.ending)
+    def has_pending(self) -> bool:
+        """Whether there is anything to commit."""
+        return not self.lost and bool(self.pending or self.outcome)
 
     @property
     def is_urgent(self) -> bool:
-        """The first text of a call, and its end, do not wait for the window."""
-        return self.ending is not None or self.attempt.state == Attempt.State.SUBMITTING
+        """Whether the next commit must not wait for its window: it holds the first text of the call, or its end."""
+        return self.outcome is not None or self.attempt.state == Attempt.State.SUBMITTING
 
-    def take_in(self, piece: Answer) -> None:
-        """What the provider sent: text, a finish reason, usage, any of them."""
-        self.gatherer.add(piece.text)
-        self.slice += self.gatherer.take()
+    def receive(self, piece: Answer) -> None:
+        """Takes what the provider sent: text, a finish reason, usage, any of them."""
+        self.assembler.add(piece.text)
+        self.pending += self.assembler.take()
         self.rates = self.rates if piece.rates == NOTHING else piece.rates
         self.finish_reason = piece.finish_reason or self.finish_reason
         self.odd_usage = piece.odd_usage or self.odd_usage
@@ -70,22 +67,32 @@ class Pen:
         if piece.completion_tokens is not None:
             self.completion_tokens = piece.completion_tokens
 
-    def finish(self) -> None:
-        """Nothing more will come: what waited in the gatherer goes the way of all text."""
-        self.gatherer.finish()
-        self.slice += self.gatherer.take()
+    def finish(self, failure: BaseException | None) -> None:
+        """Takes the text that the assembler still held back, and sets the outcome: nothing more will come.
+
+        `failure`: the error that ended the call; a `CancelledError` if a person stopped it.
+        """
+        self.assembler.finish()
+        self.pending += self.assembler.take()
         if not self.completion_tokens and self.has_text:
-            self.completion_tokens = None  # a text of no tokens was not counted
+            self.completion_tokens = None  # The provider counted no tokens for a text that has some.
+        self.error = failure if isinstance(failure, LLMError) else None
+        self.outcome = self._outcome_of(failure)
+
+    def _outcome_of(self, failure: BaseException | None) -> Outcome:
+        if isinstance(failure, Exception):
+            return outcomes.of_error(failure, for_reader=True, has_text=self.has_text)
+        return outcomes.of_answer(self.finish_reason) if failure is None else outcomes.of_stop()
+
+    def pending_chunk(self) -> "PendingChunk":
+        """What a commit that begins now has to write."""
+        return PendingChunk(self, self.pending, self.outcome)
 
 
 @dataclass(frozen=True)
-class Slice:
-    """A pen at the moment a commit begins; pieces that arrive meanwhile are for the next one."""
+class PendingChunk:
+    """What one commit writes of a session. Text that arrives meanwhile is left for the next commit."""
 
-    pen: Pen
+    session: Session
     text: str
-    ending: Ending | None
-
-
-def slice_of(pen: Pen) -> Slice:
-    return Slice(pen, pen.slice, pen.ending)
+    outcome: Outcome | None

@@ -1,8 +1,9 @@
 """Changes many stories that this process writes by one statement each.
 
 The ORM has no way to give each row a value of its own under a condition of its own, and one update per
-story costs twenty times as much (bench/stream.py). A row changes only while it is being written under our
-fence; those that did are returned. Text goes on only where the row is as long as we know it to be.
+story costs twenty times as much (bench/stream.py). A row is changed only while it is being written under our
+fence, and text is appended only to a row that is as long as we know it to be. Each function returns the keys of the
+rows that it changed.
 """
 
 from collections.abc import Sequence
@@ -15,11 +16,11 @@ from django.db import connection
 from stories.models import Story
 
 APPEND = """
-WITH slice (id, fence, start, piece, size) AS (VALUES %s)
-UPDATE stories_story SET text = stories_story.text || slice.piece, length = slice.start + slice.size
-FROM slice
-WHERE stories_story.id = slice.id AND stories_story.state = 'writing' AND stories_story.fence = slice.fence
-  AND stories_story.length = slice.start
+WITH chunk (id, fence, start, piece, size) AS (VALUES %s)
+UPDATE stories_story SET text = stories_story.text || chunk.piece, length = chunk.start + chunk.size
+FROM chunk
+WHERE stories_story.id = chunk.id AND stories_story.state = 'writing' AND stories_story.fence = chunk.fence
+  AND stories_story.length = chunk.start
 RETURNING stories_story.id
 """
 RENEW = """
@@ -31,20 +32,20 @@ RETURNING stories_story.id
 """
 
 
-def append(slices: Sequence[tuple[Story, str]], *, offset: int | None = None) -> set[UUID]:
-    """Appends each text to its story, at `offset` or where the story ends as far as we know; which were ours."""
-    starts = [len(story.text) if offset is None else offset for story, _ in slices]
+def append(chunks: Sequence[tuple[Story, str]], *, offset: int | None = None) -> set[UUID]:
+    """Appends each text to its story at `offset`, by default where the story ends as far as we know."""
+    starts = [len(story.text) if offset is None else offset for story, _ in chunks]
     return _update(
         APPEND,
         [
             (_key(story), story.fence, start, text, len(text))
-            for (story, text), start in zip(slices, starts, strict=True)
+            for (story, text), start in zip(chunks, starts, strict=True)
         ],
     )
 
 
 def renew(stories: Sequence[Story], *, until: datetime) -> set[UUID]:
-    """Keeps the leases of the stories; which of them are still ours."""
+    """Renews the leases of the stories; the keys of those that are still ours."""
     time = connection.ops.adapt_datetimefield_value(until)
     ordered = sorted(stories, key=lambda story: story.pk)
     return _update(RENEW, [(_key(story), story.fence, time) for story in ordered])

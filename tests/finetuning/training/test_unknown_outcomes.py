@@ -10,6 +10,7 @@ from finetuning import training
 from finetuning.errors import BadJob
 from finetuning.models import Job
 from finetuning.training import creation, remote
+from llm import remote_objects
 from stories.models import SpendDay
 from stories.operations import seeding
 from tests.finetuning.factories import advance, fresh, make_started_job
@@ -23,7 +24,7 @@ NOTHING_DONE = [Fault.SERVER_ERROR, Fault.HTML, Fault.RESET, Fault.HANG]
 
 @pytest.fixture(autouse=True)
 def _short_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(remote, "CALL_TIMEOUT", 0.7)
+    monkeypatch.setattr(remote_objects, "CALL_TIMEOUT", 0.7)
 
 
 @pytest.mark.parametrize("fault", WORKED)

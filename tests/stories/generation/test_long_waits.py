@@ -10,8 +10,9 @@ from django.utils import timezone
 
 from llm.rate_limit import TooSoon, acquire, observe, permits, scripts
 from stories.generation import streaming
-from stories.generation.completion import LONGEST_WAIT, fill
-from stories.generation.states import MOST_TRIES
+from stories.generation.completion import fill
+from stories.generation.outcomes import MAX_RUN_RETRY
+from stories.generation.states import MAX_TRIES
 from stories.models import Story
 from tests.factories import make_run, make_serving_model, make_story
 from tests.provider import CHAT, Fault, Provider
@@ -64,14 +65,14 @@ def test_who_was_put_off_long_enough_is_told(provider: Provider) -> None:
     """An order comes to an end, also where the provider never changes its mind."""
     provider.always(Fault.RATE_LIMIT, retry_after=DAY)
     story, now = queued(), timezone.now()
-    for minute in range(MOST_TRIES + 2):
+    for minute in range(MAX_TRIES + 2):
         forget_holds()
         with time_machine.travel(now + minute * (MINUTE + timedelta(seconds=1))):
             streaming.write(Story.objects.get(pk=story.pk))
     story.refresh_from_db()
     assert (story.state, story.end_reason) == ("failed", "refused")
     assert "请求过多" in story.error
-    assert len(provider.posts(CHAT)) == MOST_TRIES + 1
+    assert len(provider.posts(CHAT)) == MAX_TRIES + 1
 
 
 def test_a_short_wait_uses_up_no_try(provider: Provider) -> None:
@@ -86,7 +87,7 @@ def test_a_story_of_a_run_waits_ten_minutes_at_most(provider: Provider) -> None:
     story = make_story(run=make_run(), state="queued")
     provider.next(Fault.RATE_LIMIT, retry_after=DAY)
     fill(Story.objects.select_related("run", "language_model", "template").get(pk=story.pk))
-    assert 60 < seconds_until_next_try(story) <= LONGEST_WAIT
+    assert 60 < seconds_until_next_try(story) <= MAX_RUN_RETRY
 
 
 @pytest.mark.parametrize("without_redis", [False, True])

@@ -3,17 +3,17 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stories.generation.text_assembly import REPLACEMENT, Gatherer
+from stories.generation.text_assembly import REPLACEMENT, TextAssembler
 
 
 def gather(pieces: list[str], so_far: str = "") -> str:
-    gatherer = Gatherer(so_far)
+    assembler = TextAssembler(so_far)
     taken = []
     for piece in pieces:
-        gatherer.add(piece)
-        taken.append(gatherer.take())
-    gatherer.finish()
-    return "".join([*taken, gatherer.take()])
+        assembler.add(piece)
+        taken.append(assembler.take())
+    assembler.finish()
+    return "".join([*taken, assembler.take()])
 
 
 def test_pieces_are_joined() -> None:

@@ -66,7 +66,7 @@ def test_lines_that_all_answer_429_open_few_batches_and_then_pause(
 ) -> None:
     run = begin()
     counts = hours(clock, provider, 0.5)
-    assert counts[-1] == backoff.MOST_EMPTY == 5
+    assert counts[-1] == backoff.MAX_EMPTY == 5
     assert counts[1] <= 2, "the second one waits a minute, the others longer and longer"
     run.refresh_from_db()
     assert (run.state, run.reserved, run.spent) == ("paused", 0, 0)

@@ -217,7 +217,7 @@ def test_without_the_guard_one_line_holds_up_all(odd_line: Any, monkeypatch: pyt
     for guard in ("llm.answers.read_count", "stories.generation.attempts._count"):
         monkeypatch.setattr(guard, lambda value: value)
     monkeypatch.setattr(
-        "stories.generation.batches.results._lose_one", lambda *_: (_ for _ in ()).throw(OverflowError)
+        "stories.generation.batches.results._conclude", lambda *_: (_ for _ in ()).throw(OverflowError)
     )
     with pytest.raises(OverflowError):
         odd_line(200, body_of(usage={"prompt_tokens": HUGE, "completion_tokens": 1}))
