@@ -92,7 +92,7 @@ class AskForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class Wish:
+class LibrarySearch:
     """What a reader looks for in the library. `query` is what they typed, `words` what is looked for."""
 
     query: str
@@ -116,11 +116,11 @@ class LibraryForm(forms.Form):
     order = forms.ChoiceField(required=False, choices=Order.choices)
 
     @property
-    def wish(self) -> Wish:
+    def search(self) -> LibrarySearch:
         self.is_valid()
         read = self.cleaned_data
         query: str = read.get("q", "")
-        return Wish(
+        return LibrarySearch(
             query=query,
             words=query.split()[:MOST_WORDS],
             ingredients={axis: read[axis] for axis in AXES if read.get(axis)},

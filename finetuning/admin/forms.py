@@ -66,7 +66,7 @@ class BuildForm(forms.Form):
         return preview_dataset(**self.choices)
 
 
-class OrderForm(forms.Form):
+class JobOrderForm(forms.Form):
     """After `is_valid()`: `order` for `order_job`."""
 
     dataset = forms.ModelChoiceField(

@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy
 from finetuning import tasks, training
 from finetuning.admin.base import errors_as_messages, sign
 from finetuning.admin.decisions import DECISIONS, decide
-from finetuning.admin.forms import OrderForm
-from finetuning.admin.quotes import Quote, quote_order
+from finetuning.admin.forms import JobOrderForm
+from finetuning.admin.quotes import JobQuote, quote_order
 from finetuning.errors import BadJob, TrainingError
 from finetuning.exports import curves, results_csv
 from finetuning.models import Dataset, Job
@@ -73,7 +73,7 @@ class JobAdmin(CorrectableAdmin):
     ) -> HttpResponse:
         """The first press names the price; the second, on the same order at the same price, starts it."""
         person = check_permission(request, START)
-        form = OrderForm(request.POST or None, initial=chosen(request))
+        form = JobOrderForm(request.POST or None, initial=chosen(request))
         quote = None
         if request.method == "POST" and form.is_valid():
             with errors_as_messages(request):
@@ -91,7 +91,7 @@ class JobAdmin(CorrectableAdmin):
         )
         return TemplateResponse(request, "admin/finetuning/job/order.html", context)
 
-    def _order(self, request: HttpRequest, form: OrderForm, *, by: User) -> HttpResponse:
+    def _order(self, request: HttpRequest, form: JobOrderForm, *, by: User) -> HttpResponse:
         """A double press ends at the same job."""
         job = training.order_job(form.cleaned_data["dataset"], **form.order, by=by)
         publish(tasks.advance_job, job.pk)
@@ -163,7 +163,7 @@ def chosen(request: HttpRequest) -> dict[str, Any]:
     return {name: request.GET[name] for name in kinds if request.GET.get(name, "").isdecimal()}
 
 
-def order_mark(form: OrderForm, quote: Quote) -> str:
+def order_mark(form: JobOrderForm, quote: JobQuote) -> str:
     return sign(
         {
             **{name: str(value) for name, value in form.order.items()},

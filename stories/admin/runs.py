@@ -21,7 +21,7 @@ from stories.admin.base import (
     find_or_404,
     page_context,
 )
-from stories.admin.order_form import OrderForm
+from stories.admin.order_form import RunOrderForm
 from stories.errors import StoryError
 from stories.models import Attempt, Run, Story
 from stories.runs import progress
@@ -91,7 +91,7 @@ class RunAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         """The first press names the price; the second, on the same order, starts the run."""
         person = check_permission(request, "stories.add_run")
-        form = OrderForm(request.POST or None)
+        form = RunOrderForm(request.POST or None)
         quote = None
         if request.method == "POST" and form.is_valid():
             with errors_as_messages(request):
@@ -112,7 +112,7 @@ class RunAdmin(ReadOnlyAdmin):
         )
         return TemplateResponse(request, "admin/stories/run/order.html", context)
 
-    def _write_sample(self, request: HttpRequest, form: OrderForm, *, by: User) -> None:
+    def _write_sample(self, request: HttpRequest, form: RunOrderForm, *, by: User) -> None:
         """Five stories now; the page stays, and the next press knows what they cost."""
         run, is_new = order_run(**form.sample_order, by=by)
         if is_new:
@@ -194,7 +194,7 @@ def progress_of(run: Run) -> dict[str, Any]:
     """What the page of a run shows, counted now."""
     states, unfinished = progress.count_unfinished(run)
     total = sum(states.values())
-    cells = progress.fill_cells(run)
+    cells = progress.measure_cells(run)
     return {
         "run": run,
         "states": [(state, Story.State(state).label, count) for state, count in states.items()],
@@ -202,7 +202,7 @@ def progress_of(run: Run) -> dict[str, Any]:
         "ended": total - unfinished,
         "retriable": states[Story.State.FAILED] + states[Story.State.INTERRUPTED],
         "waiting_for_review": run.stories.reviewable().count(),  # type: ignore[attr-defined]
-        "pace": progress.measure_pace(run, unfinished=unfinished),
+        "pace": progress.measure_throughput(run, unfinished=unfinished),
         "causes": progress.find_causes(run),
         "orders": run.batch_orders.all() if run.is_batch else [],
         "unknown": Attempt.objects.filter(story__run=run, state=Attempt.State.UNKNOWN).count(),

@@ -66,7 +66,7 @@ async def in_database(function: Callable[..., T], *arguments: Any) -> T:
     return await call(*arguments)
 
 
-class Reader:
+class SnapshotReader:
     """Reads for all viewers of one event loop: who asks while a read runs shares the next one."""
 
     def __init__(self) -> None:
@@ -96,10 +96,10 @@ class Reader:
 
 
 @cache
-def _readers() -> WeakKeyDictionary[asyncio.AbstractEventLoop, Reader]:
+def _readers() -> WeakKeyDictionary[asyncio.AbstractEventLoop, SnapshotReader]:
     return WeakKeyDictionary()
 
 
 async def take_snapshot(pk: UUID) -> Snapshot | None:
     """The story's row, read anew; None if there is no such story."""
-    return await _readers().setdefault(asyncio.get_running_loop(), Reader()).read(pk)
+    return await _readers().setdefault(asyncio.get_running_loop(), SnapshotReader()).read(pk)

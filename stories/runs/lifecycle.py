@@ -22,7 +22,7 @@ from stories.generation.states import pause
 from stories.language_models import add_model, check_endpoint, check_in_service
 from stories.models import Attempt, BatchOrder, EndReason, LanguageModel, Run, Story, Template
 from stories.runs.coverage import read_exclusions
-from stories.runs.plan import Cell, Wish, check_plan, plan_cells
+from stories.runs.plan import Cell, PlanSpec, check_plan, plan_cells
 from stories.values.money import to_micros, to_usd
 
 MOST_BUDGET = to_micros(Decimal(1_000_000))  # of one run, in micro-USD
@@ -95,10 +95,10 @@ def plan_run(
     `target`: as many as each cell lacks of that many approved stories; else `repeat` for each combo.
     Raises `BadIngredient`, `UnknownModel`, or a `StoryError` for figures out of range.
     """
-    wish = Wish(dynasties, powers, types, repeat=repeat, target=target, cover=cover, excluded=excluded)
+    spec = PlanSpec(dynasties, powers, types, repeat=repeat, target=target, cover=cover, excluded=excluded)
     model, template = model or default_model(), template or current_template()
-    _check_order(wish, temperature=temperature, budget=budget)
-    cells = plan_cells(wish)
+    _check_order(spec, temperature=temperature, budget=budget)
+    cells = plan_cells(spec)
     check_plan(cells)
     check_endpoint(model)
     check_in_service(model)
@@ -125,10 +125,10 @@ def plan_run(
     return run
 
 
-def _check_order(wish: Wish, *, temperature: float, budget: int | None) -> None:
-    if wish.repeat < 1:
+def _check_order(spec: PlanSpec, *, temperature: float, budget: int | None) -> None:
+    if spec.repeat < 1:
         raise StoryError(_("每个配方至少要写 1 篇。"))
-    if wish.target is not None and wish.target < 1:
+    if spec.target is not None and spec.target < 1:
         raise StoryError(_("每一格的目标至少是 1 篇。"))
     if not 0 <= temperature <= 2:
         raise StoryError(_("温度要在 0 到 2 之间。"))

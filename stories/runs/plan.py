@@ -26,7 +26,7 @@ LEAST_RATE = 0.1  # no cell is ordered more than ten times over
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlanSpec:
     """What a person wants, as typed. `target` None: `repeat` stories for each combo."""
 
     dynasties: Sequence[str]
@@ -63,17 +63,17 @@ class Cell:
         return not self.order and not self.waiting
 
 
-def plan_cells(wish: Wish) -> list[Cell]:
-    """The cells of a wish, with what they have and what is ordered. Raises like `Wish.combos`."""
-    combos = wish.combos()
-    counted = count_cells(wish.dynasties, wish.powers, wish.types)
+def plan_cells(spec: PlanSpec) -> list[Cell]:
+    """The cells of a spec, with what they have and what is ordered. Raises like `PlanSpec.combos`."""
+    combos = spec.combos()
+    counted = count_cells(spec.dynasties, spec.powers, spec.types)
     cells = [Cell(combo, 0, **counted.get(combo, {})) for combo in combos]
-    if wish.cover == Run.Cover.SAMPLE:
+    if spec.cover == Run.Cover.SAMPLE:
         return [_ordering(cell, 1) for cell in cells]
-    if wish.target is None:
-        return [_ordering(cell, wish.repeat) for cell in cells]
+    if spec.target is None:
+        return [_ordering(cell, spec.repeat) for cell in cells]
     overall = approval_rate(sum(cell.approved for cell in cells), sum(cell.rejected for cell in cells))
-    return [_ordering(cell, deficit(cell, target=wish.target, overall=overall)) for cell in cells]
+    return [_ordering(cell, deficit(cell, target=spec.target, overall=overall)) for cell in cells]
 
 
 def _ordering(cell: Cell, order: int) -> Cell:

@@ -15,13 +15,13 @@ from stories.views.common import reader_of
 @require_safe
 def library(request: HttpRequest) -> HttpResponse:
     form = LibraryForm(request.GET)
-    wish = form.wish
+    search = form.search
     shelf = pages.take_shelf(
-        Story.objects.library().having(wish.ingredients).mentioning(wish.words),
+        Story.objects.library().having(search.ingredients).mentioning(search.words),
         after=request.GET.get("after", ""),
-        order=wish.order,
+        order=search.order,
     )
-    context = {"shelf": shelf, "wish": wish, "orders": pages.Order.choices, "known": known_ingredients()}
+    context = {"shelf": shelf, "search": search, "orders": pages.Order.choices, "known": known_ingredients()}
     return render(request, "stories/library.html", context)
 
 

@@ -96,7 +96,7 @@ def test_a_further_page_keeps_what_was_looked_for(client: Client) -> None:
     assert further is not None
     rest = client.get("/" + further[1].replace("&amp;", "&"))
     assert len(rest.context["shelf"].stories) == 1
-    assert rest.context["wish"].query == "长安"
+    assert rest.context["search"].query == "长安"
 
 
 @pytest.mark.both_databases
