@@ -72,10 +72,12 @@ class StoryConsumer(AsyncWebsocketConsumer):
         self.reader = _reader(self.scope)
         story, refusal = await in_database(_find, self.scope["url_route"]["kwargs"]["pk"], self.reader)
         if story is None:
-            return await self.close(refusal)
+            await self.close(refusal)
+            return
         self.socket_name = uuid4().hex
         if not await connection_limits.admit(self.reader.address, self.socket_name):
-            return await self.close(CLOSE_BUSY)
+            await self.close(CLOSE_BUSY)
+            return
         self.story = story
         self.viewer = viewer.Viewer(**_position(self.scope["query_string"]))
         self.mailbox = switchboard().open(story.pk)
@@ -91,7 +93,8 @@ class StoryConsumer(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """The one thing a viewer may say is stop; anything else is ignored, too much of it ends the socket."""
         if not self.said.take():
-            return await self.close(CLOSE_POLICY)
+            await self.close(CLOSE_POLICY)
+            return
         if self.story and _is_stop(text_data) and await in_database(_stop, self.story, self.reader):
             self.mailbox.look_again()
 

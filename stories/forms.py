@@ -41,8 +41,9 @@ class ChipOrTyped(forms.TextInput):
     """Reads the text named like the field; where it is empty, the chip named `<field>_chip`."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> str:
-        typed = data.get(name, "")
-        return typed if typed.strip() else data.get(f"{name}_chip", "")
+        typed: str = data.get(name, "")
+        chip: str = data.get(f"{name}_chip", "")
+        return typed if typed.strip() else chip
 
 
 class IngredientField(forms.Field):

@@ -21,7 +21,7 @@ from stories.errors import StoryError
 UNREADABLE = (ValueError, OverflowError, IndexError, ValidationError, DataError, ProgrammingError)
 
 
-class ListTitle(admin.ModelAdmin):
+class ListTitle(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic when it runs
     """A list is called by what it shows, and no address or choice breaks it."""
 
     def changelist_view(
@@ -95,7 +95,7 @@ def check_permission(request: HttpRequest, permission: str) -> User:
     raise PermissionDenied
 
 
-def find_or_404(page: admin.ModelAdmin, request: HttpRequest, object_id: str) -> Any:
+def find_or_404(page: "admin.ModelAdmin[Any]", request: HttpRequest, object_id: str) -> Any:
     """The row a page is about, if this person may see it."""
     if not page.has_view_permission(request):
         raise PermissionDenied
@@ -105,7 +105,7 @@ def find_or_404(page: admin.ModelAdmin, request: HttpRequest, object_id: str) ->
     return found
 
 
-def page_context(page: admin.ModelAdmin, request: HttpRequest, **more: Any) -> dict[str, Any]:
+def page_context(page: "admin.ModelAdmin[Any]", request: HttpRequest, **more: Any) -> dict[str, Any]:
     """What every page of the admin needs, for one of ours."""
     return {
         **page.admin_site.each_context(request),

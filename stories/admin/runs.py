@@ -53,8 +53,9 @@ class RunAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         waiting = Q(stories__state__in=[Story.State.QUEUED, Story.State.WRITING])
-        counted = super().get_queryset(request).select_related("language_model", "template", "created_by")
-        return counted.annotate(all_stories=Count("stories"), waiting=Count("stories", filter=waiting))
+        runs: QuerySet[Run] = super().get_queryset(request)
+        runs = runs.select_related("language_model", "template", "created_by")
+        return runs.annotate(all_stories=Count("stories"), waiting=Count("stories", filter=waiting))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("stories.add_run")
@@ -201,7 +202,7 @@ def progress_of(run: Run) -> dict[str, Any]:
         "total": total,
         "ended": total - unfinished,
         "retriable": states[Story.State.FAILED] + states[Story.State.INTERRUPTED],
-        "waiting_for_review": run.stories.reviewable().count(),  # type: ignore[attr-defined]
+        "waiting_for_review": run.stories.reviewable().count(),
         "pace": progress.measure_throughput(run, unfinished=unfinished),
         "causes": progress.find_causes(run),
         "orders": run.batch_orders.all() if run.is_batch else [],

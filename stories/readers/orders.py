@@ -49,7 +49,7 @@ def ask_story(
         if reader is not TERMINAL:
             _count_order(reader)
         model = model or serving_model()
-        return Story.objects.create(
+        story: Story = Story.objects.create(
             dynasty=combo.dynasty,
             super_power=combo.super_power,
             story_type=combo.story_type,
@@ -59,6 +59,7 @@ def ask_story(
             again_of=again_of,
             **_asking(model),
         )
+        return story
 
 
 def order_story(combo: Combo, *, reader: Reader) -> Story:

@@ -20,7 +20,8 @@ Answer = TypeVar("Answer", bound=HttpResponse)
 
 def reader_of(request: HttpRequest) -> Reader:
     """The reader whom the middleware found behind the request."""
-    return cast(Any, request).reader
+    reader: Reader = cast(Any, request).reader
+    return reader
 
 
 def readable(reader: Reader, pk: str) -> Story:

@@ -37,4 +37,5 @@ def note_end(order: BatchOrder) -> None:
 
 def pause_after(empty: int) -> timedelta:
     """A minute, doubled by each order without an answer, up to an hour."""
-    return min(LONGEST, FIRST * 2 ** min(max(0, empty - 1), 10))
+    pause: timedelta = FIRST * 2 ** min(max(0, empty - 1), 10)
+    return min(LONGEST, pause)

@@ -137,7 +137,7 @@ class Desk:
 
     async def _write(self, story: Story) -> Pen | None:
         async with self._claiming:
-            pen = await self._in_database(_open, story)
+            pen: Pen | None = await self._in_database(_open, story)
         self._hints.put(changed(story.pk))
         if pen is not None:
             self._pens[pen] = asyncio.create_task(self._stream(pen))
