@@ -27,6 +27,7 @@ from django.utils.translation import gettext as _
 from stories.errors import BadFile, BadIngredient
 from stories.library.labels import file_label, label_path
 from stories.models import Story
+from stories.operations.atomic_files import write_file
 from stories.values.combos import AXES, Combo, clean_ingredient
 from stories.values.texts import MAX_LENGTH, BadText, check_text
 
@@ -74,8 +75,8 @@ def seekable(file: BinaryIO) -> Iterator[BinaryIO]:
 def export_stories(stories: QuerySet[Story], path: Path) -> int:
     """Writes the final texts to `path` and the AI label beside it; how many. Both files appear whole."""
     content, rows = dump_stories(stories)
-    _replace(path, content)
-    _replace(label_path(path), file_label(hashlib.sha256(content).hexdigest(), name=path.name, rows=rows))
+    write_file(path, content)
+    write_file(label_path(path), file_label(hashlib.sha256(content).hexdigest(), name=path.name, rows=rows))
     return rows
 
 
@@ -259,18 +260,3 @@ def _would_run(cell: str) -> bool:
         return True
     first = next((char for char in bare if unicodedata.category(char)[0] not in "CZ"), "")
     return unicodedata.normalize("NFKC", first).startswith(FORMULA_SIGNS)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError:
-        os.unlink(name)
-        raise
