@@ -19,11 +19,11 @@ def only_one(data_dir: Path) -> Iterator[IO[str]]:
     """Holds `data_dir` for this supervisor. Raises `CannotStart` if another one has it."""
     with (data_dir / "run.lock").open("r+", encoding="utf-8") as file:
         _take(file, data_dir)
-        sign(file)
+        write_holder(file)
         yield file
 
 
-def sign(file: IO[str], *, url: str = "") -> None:
+def write_holder(file: IO[str], *, url: str = "") -> None:
     """Writes who holds the lock, for the sentence that refuses the next one."""
     file.seek(0)
     file.truncate()

@@ -121,6 +121,6 @@ class JobOrderForm(forms.Form):
 
     @property
     def order(self) -> dict[str, Any]:
-        """The keyword arguments of `order_job` but for the dataset and the person."""
-        names = ("model", "suffix", "epochs", "batch_size", "learning_rate_multiplier")
-        return {name: self.cleaned_data[name] for name in names}
+        """The arguments of `order_job`, but for the person."""
+        chosen = {name: self.cleaned_data[name] for name in ("dataset", "model", "suffix")}
+        return chosen | {"asked": self.asked}

@@ -1,11 +1,12 @@
 """Jobs: ordered in two presses with their price, watched while they train, decided on, promoted from."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http import HttpResponseRedirect as Redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -13,14 +14,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from finetuning import tasks, training
-from finetuning.admin.base import errors_as_messages, sign
 from finetuning.admin.decisions import DECISIONS, decide
 from finetuning.admin.forms import JobOrderForm
 from finetuning.admin.quotes import JobQuote, quote_order
 from finetuning.errors import BadJob, TrainingError
 from finetuning.exports import curves, results_csv
 from finetuning.models import Dataset, Job
-from stories.admin.base import check_permission, find_or_404, page_context
+from stories.admin.base import PageAdmin, check_permission, find_or_404, page_context, sign
 from stories.admin.corrections import CorrectableAdmin
 from stories.admin.filters import DoubtFilter
 from stories.errors import StoryError
@@ -34,7 +34,7 @@ MOST_TABLE_ROWS = 40
 
 
 @admin.register(Job)
-class JobAdmin(CorrectableAdmin):
+class JobAdmin(PageAdmin, CorrectableAdmin):
     correct_permission = START
     correct = staticmethod(training.correct_job)
     errors = (StoryError, TrainingError)
@@ -68,15 +68,13 @@ class JobAdmin(CorrectableAdmin):
 
     # --- ordering ---------------------------------------------------------------------------------------
 
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def order_page(self, request: HttpRequest) -> HttpResponse:
         """The first press names the price; the second, on the same order at the same price, starts it."""
         person = check_permission(request, START)
         form = JobOrderForm(request.POST or None, initial=chosen(request))
         quote = None
         if request.method == "POST" and form.is_valid():
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 quote = quote_order(form)
                 if "confirm" in request.POST and request.POST.get("mark") == order_mark(form, quote):
                     return self._order(request, form, by=person)
@@ -93,23 +91,14 @@ class JobAdmin(CorrectableAdmin):
 
     def _order(self, request: HttpRequest, form: JobOrderForm, *, by: User) -> HttpResponse:
         """A double press ends at the same job."""
-        job = training.order_job(form.cleaned_data["dataset"], **form.order, by=by)
+        job = training.order_job(**form.order, by=by)
         publish(tasks.advance_job, job.pk)
         self.log_addition(request, job, {"added": {"name": str(job), "object": show(estimate_of(job))}})
         return Redirect(reverse("admin:finetuning_job_change", args=[job.pk]))
 
     # --- watching ---------------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        job = find_or_404(self, request, object_id)
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+    def row_page(self, request: HttpRequest, job: Job, /) -> HttpResponse:
         title = _("微调任务 %(job)s") % {"job": job}
         context = page_context(self, request, title=title, table=table_of(job), **progress_of(job))
         return TemplateResponse(request, "admin/finetuning/job/change.html", context)
@@ -150,7 +139,7 @@ class JobAdmin(CorrectableAdmin):
         if request.method != "POST":
             context = page_context(self, request, title=decision.title, job=job, decision=decision)
             return TemplateResponse(request, "admin/finetuning/job/decide.html", context)
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             messages.success(request, decide(job, decision, by=person))
             publish(tasks.advance_job, job.pk)
             self.log_change(request, job, str(decision.title))
@@ -166,7 +155,8 @@ def chosen(request: HttpRequest) -> dict[str, Any]:
 def order_mark(form: JobOrderForm, quote: JobQuote) -> str:
     return sign(
         {
-            **{name: str(value) for name, value in form.order.items()},
+            **form.order,
+            "asked": asdict(form.asked),
             "model": form.cleaned_data["model"].pk,
             "dataset": form.cleaned_data["dataset"].pk,
             "price": quote.price,

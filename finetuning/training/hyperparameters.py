@@ -29,6 +29,9 @@ class Hyperparameters:
     learning_rate_multiplier: float | None = None
 
 
+AUTOMATIC = Hyperparameters()
+
+
 def check_hyperparameters(asked: Hyperparameters) -> None:
     """Raises `BadJob` with a sentence on the first value that no provider takes."""
     if asked.epochs is not None and not 1 <= asked.epochs <= MOST_EPOCHS:

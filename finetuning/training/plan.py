@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from finetuning.errors import BadJob
 from finetuning.models import Dataset, Job
 from finetuning.training.hyperparameters import (
+    AUTOMATIC,
     Hyperparameters,
     check_hyperparameters,
     fingerprint,
@@ -73,23 +74,13 @@ def order_job(
     dataset: Dataset,
     *,
     model: LanguageModel,
+    asked: Hyperparameters = AUTOMATIC,
     suffix: str = "ultraman",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate_multiplier: float | None = None,
     by: AbstractBaseUser | None = None,
 ) -> Job:
     """Plans and starts, together: money that is refused leaves no job behind. Raises as both do."""
     with transaction.atomic():
-        job = plan_job(
-            dataset,
-            model=model,
-            suffix=suffix,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate_multiplier=learning_rate_multiplier,
-            by=by,
-        )
+        job = plan_job(dataset, model=model, asked=asked, suffix=suffix, by=by)
         start_job(job)
     return job
 
@@ -98,14 +89,11 @@ def plan_job(
     dataset: Dataset,
     *,
     model: LanguageModel,
+    asked: Hyperparameters = AUTOMATIC,
     suffix: str = "ultraman",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate_multiplier: float | None = None,
     by: AbstractBaseUser | None = None,
 ) -> Job:
     """A draft, or the unfinished job alike. Raises `BadJob`, `UnknownModel` if the model can't be reached."""
-    asked = Hyperparameters(epochs, batch_size, learning_rate_multiplier)
     check_order(model, asked, suffix=suffix)
     for _try in range(PLAN_TRIES):
         if unfinished := find_unfinished(dataset, model, asked):

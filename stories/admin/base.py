@@ -1,18 +1,20 @@
-"""What the admin's pages share: rows that are only looked at, and errors that become messages."""
+"""What the admin's pages share: rows that only the domain writes, pages of our own, errors that become messages."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
 from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth.models import User
+from django.core import signing
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import DataError, ProgrammingError
 from django.db.models import Model, QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
@@ -63,8 +65,9 @@ class ListTitle(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic when 
 
 
 class ReadOnlyAdmin(ListTitle):
-    """Rows that only the domain writes."""
+    """Rows that only the domain writes; `errors`: whose sentences are for the person at the page."""
 
+    errors: ClassVar[tuple[type[Exception], ...]] = (StoryError,)
     actions: Sequence[str] | None = None
     show_full_result_count = False
     list_per_page = 50
@@ -78,14 +81,51 @@ class ReadOnlyAdmin(ListTitle):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
 
+    @contextmanager
+    def errors_as_messages(self, request: HttpRequest) -> Iterator[None]:
+        """One of `errors` inside the block becomes a message on the next page."""
+        try:
+            yield
+        except self.errors as error:
+            messages.error(request, str(error))
 
-@contextmanager
-def errors_as_messages(request: HttpRequest) -> Iterator[None]:
-    """A `StoryError` inside the block becomes a message on the next page."""
-    try:
-        yield
-    except StoryError as error:
-        messages.error(request, str(error))
+
+class PageAdmin(ReadOnlyAdmin):
+    """Rows with a page of our own in the place of Django's form, and perhaps one that orders a new row.
+
+    Django's signatures of its two views stand here once.
+    """
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        row = find_or_404(self, request, object_id)
+        if request.method != "GET":
+            return HttpResponseNotAllowed(["GET"])
+        return self.row_page(request, row)
+
+    def add_view(
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        return self.order_page(request)
+
+    def row_page(self, request: HttpRequest, row: Any, /) -> HttpResponse:
+        """The page of one row."""
+        raise NotImplementedError
+
+    def order_page(self, request: HttpRequest) -> HttpResponse:
+        """The page that orders a new row; without one, nobody may."""
+        raise PermissionDenied
+
+
+def sign(shown: dict[str, Any]) -> str:
+    """A mark of exactly what a page showed: the second press belongs to it and to nothing else."""
+    words = json.dumps(shown, sort_keys=True, default=str)
+    return signing.Signer(salt="admin.shown").signature(words)
 
 
 def check_permission(request: HttpRequest, permission: str) -> User:

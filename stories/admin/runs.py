@@ -1,11 +1,9 @@
 """Runs: ordered in two presses, watched while they write, paused, resumed, cancelled, retried."""
 
-import json
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.core import signing
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -15,11 +13,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from stories.admin.base import (
-    ReadOnlyAdmin,
+    PageAdmin,
     check_permission,
-    errors_as_messages,
     find_or_404,
     page_context,
+    sign,
 )
 from stories.admin.order_form import RunOrderForm
 from stories.errors import StoryError
@@ -43,7 +41,7 @@ CONTROL = "stories.control_run"
 
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(PageAdmin):
     list_display = (
         *("__str__", "badge", "progress", "language_model", "spent_shown", "budget_shown"),
         *("created_by", "created_at"),
@@ -87,17 +85,15 @@ class RunAdmin(ReadOnlyAdmin):
 
     # --- ordering ---------------------------------------------------------------------------------------
 
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def order_page(self, request: HttpRequest) -> HttpResponse:
         """The first press names the price; the second, on the same order, starts the run."""
         person = check_permission(request, "stories.add_run")
         form = RunOrderForm(request.POST or None)
         quote = None
         if request.method == "POST" and form.is_valid():
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 quote = form.quote()
-                if request.POST.get("quoted") == sign(form.order):
+                if request.POST.get("quoted") == order_mark(form.order):
                     check_permission(request, CONTROL)
                     if "confirm" in request.POST:
                         return self._start(request, form.order, by=person)
@@ -109,7 +105,7 @@ class RunAdmin(ReadOnlyAdmin):
             title=_("下一个批次"),
             form=form,
             quote=quote,
-            quoted=sign(form.order) if quote else "",
+            quoted=order_mark(form.order) if quote else "",
         )
         return TemplateResponse(request, "admin/stories/run/order.html", context)
 
@@ -129,16 +125,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     # --- watching ---------------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        run = find_or_404(self, request, object_id)
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+    def row_page(self, request: HttpRequest, run: Run, /) -> HttpResponse:
         title = _("批次 %(run)s") % {"run": run}
         context = page_context(self, request, title=title, **progress_of(run))
         return TemplateResponse(request, "admin/stories/run/change.html", context)
@@ -153,7 +140,7 @@ class RunAdmin(ReadOnlyAdmin):
         run = find_or_404(self, request, str(pk))
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             messages.success(request, control(run, request.POST.get("action", ""), by=str(request.user)))
         return HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
 
@@ -163,7 +150,7 @@ class RunAdmin(ReadOnlyAdmin):
         run = find_or_404(self, request, str(pk))
         here = HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
         if request.method == "POST":
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 cancel_run(run)
                 messages.success(request, _("批次已取消；正在写的会写完。"))
             return here
@@ -217,7 +204,6 @@ def progress_of(run: Run) -> dict[str, Any]:
     }
 
 
-def sign(order: dict[str, Any]) -> str:
-    """A mark of exactly this order: the price that was shown belongs to it and to no other."""
-    words = json.dumps(order | {"model": order["model"].pk}, sort_keys=True)
-    return signing.Signer(salt="stories.order").signature(words)
+def order_mark(order: dict[str, Any]) -> str:
+    """The price that was shown belongs to exactly this order."""
+    return sign(order | {"model": order["model"].pk})

@@ -11,13 +11,19 @@ from finetuning.exports import results_csv
 from finetuning.models import Job
 from stories.language_models import ensure_models, find_model
 from stories.models import LanguageModel
-from tests.finetuning.makers import fresh, make_approved, make_due, make_model
+from tests.finetuning.makers import (
+    fresh,
+    make_approved,
+    make_due,
+    make_model,
+    order_job,
+)
 
 pytestmark = pytest.mark.django_db
 
 
 def train(**kw: object) -> Job:
-    job = training.order_job(**kw)
+    job = order_job(**kw)
     deadline = time.monotonic() + 60
     while not fresh(job).has_ended:
         assert time.monotonic() < deadline, fresh(job).state

@@ -13,7 +13,15 @@ from finetuning import training
 from finetuning.models import Job
 from finetuning.training import plan, states
 from stories.models import SpendDay
-from tests.finetuning.makers import advance, fresh, make_built_dataset, make_due, make_model, make_started_job
+from tests.finetuning.makers import (
+    advance,
+    fresh,
+    make_built_dataset,
+    make_due,
+    make_model,
+    make_started_job,
+    order_job,
+)
 from tests.provider import Provider
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.both_databases]
@@ -45,7 +53,7 @@ def together(action: Callable[[], Any], times: int = 4) -> list[Exception]:
 @pytest.fixture
 def order(provider: Provider) -> Iterator[Callable[[], Job]]:
     dataset, model = make_built_dataset(), make_model("gpt-4o-mini", training_price=3)
-    yield lambda: training.order_job(dataset, model=model, epochs=4)
+    yield lambda: order_job(dataset, model=model, epochs=4)
     connection.close()
 
 

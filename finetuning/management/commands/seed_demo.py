@@ -97,7 +97,12 @@ class Command(TrainingCommand):
             state__in=[Job.State.FAILED, Job.State.CANCELLED, Job.State.REFUSED]
         ).first()
         if job is None:
-            job = training.order_job(dataset, model=lifecycle.default_model(), epochs=EPOCHS, by=trainer)
+            job = training.order_job(
+                dataset,
+                model=lifecycle.default_model(),
+                asked=training.Hyperparameters(epochs=EPOCHS),
+                by=trainer,
+            )
             publish(training_tasks.advance_job, job.pk)
         words = {"dataset": dataset, "rows": dataset.training_rows, "job": job}
         self.say(_("数据集 %(dataset)s：%(rows)s 行 · 微调任务 %(job)s") % words)
