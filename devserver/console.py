@@ -11,12 +11,12 @@ from typing import IO, Self
 
 from devserver.logfile import LogFile
 from devserver.terminal import Terminal, standard_output
-from ultraman_site.log_lines import MOST_CHARACTERS, one_line
+from ultraman_site.log_lines import MAX_CHARACTERS, one_line
 
 WIDTH = 8
 COLOURS = (36, 33, 35, 32, 34, 96, 93, 95)
 DIM, RED, BOLD = 2, 31, 1
-PIECE_BYTES = 4 * MOST_CHARACTERS  # a character has four bytes at most
+PIECE_BYTES = 4 * MAX_CHARACTERS  # a character has four bytes at most
 
 
 class Console:

@@ -5,14 +5,14 @@ from contextlib import suppress
 from pathlib import Path
 
 KEPT_LOGS = 5
-MOST_BYTES = 10 * 1024 * 1024
+MAX_BYTES = 10 * 1024 * 1024
 
 
 class LogFile:
     """One log and its older pieces, `<name>.1` the newest of them. A line that cannot be written is counted."""
 
-    def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
-        self._path, self._most_bytes = path, most_bytes
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._path, self._most_bytes = path, max_bytes
         self._handle = -1
         self._size = 0
         self._whole = True  # whether the last line was written to its end

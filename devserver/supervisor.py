@@ -19,7 +19,7 @@ LOOK_EVERY, ASK_EVERY = 0.1, 0.4
 READY_SECONDS = 90.0
 DEMO_SECONDS = 60.0
 GRACE_SECONDS = 5.0
-FIRST_BACK_OFF, LONGEST_BACK_OFF = 0.5, 30.0
+FIRST_BACK_OFF, MAX_BACK_OFF = 0.5, 30.0
 ROOM_EVERY = 2.0
 DEATHS_ALLOWED, DEATHS_WITHIN = 5, 60.0
 
@@ -178,7 +178,7 @@ class Supervisor:
             deaths.popleft()
         if len(deaths) >= DEATHS_ALLOWED:
             raise Died(f"{service.name} ended ({describe(code)}) for the {len(deaths)}th time in a minute")
-        pause = min(FIRST_BACK_OFF * 2 ** (len(deaths) - 1), LONGEST_BACK_OFF)
+        pause = min(FIRST_BACK_OFF * 2 ** (len(deaths) - 1), MAX_BACK_OFF)
         self._due[service] = now + pause
         self._say(f"{service.name} ended ({describe(code)}); it starts again in {pause:g} s", loud=True)
 

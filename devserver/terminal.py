@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from devserver.disk import NO_ROOM
 
-MOST_WAITING = 10_000  # lines
+MAX_WAITING = 10_000  # lines
 CLOSING_SECONDS = 2.0
 ROOM_SECONDS = 0.5  # between two tries while there is no room
 
@@ -22,7 +22,7 @@ class Terminal:
 
     def __init__(self, handle: int, *, encoding: str) -> None:
         self._handle, self._encoding = handle, encoding
-        self._lines: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
         self._lost = 0
         self._closing = False
         self._writer = threading.Thread(target=self._write_all, name="terminal", daemon=True)

@@ -14,7 +14,7 @@ from stories.library.pages import Order
 from stories.models import Ingredient, Reaction
 from stories.values.combos import AXES, MAX_LENGTH, Combo, axis_label, clean_ingredient
 
-MOST_WORDS = 5
+MAX_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class LibraryForm(forms.Form):
         query: str = read.get("q", "")
         return LibrarySearch(
             query=query,
-            words=query.split()[:MOST_WORDS],
+            words=query.split()[:MAX_WORDS],
             ingredients={axis: read[axis] for axis in AXES if read.get(axis)},
             order=read.get("order") or Order.NEWEST,
         )

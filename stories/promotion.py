@@ -27,7 +27,7 @@ TRIAL = Combo("唐", "隐形", "轻松")
 TRIAL_TOKENS = 60
 SHOWN = 60  # characters of the answer
 SOON = 30  # days
-LONGEST_SILENCE = 30.0  # seconds: somebody waits at a page
+MAX_SILENCE = 30.0  # seconds: somebody waits at a page
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def _open(model: LanguageModel, ask: calls.Ask) -> Attempt:
 def _call(attempt: Attempt, ask: calls.Ask) -> Answer:
     model = attempt.language_model
     try:
-        return calls.complete(model.endpoint, ask, seconds=LONGEST_SILENCE)
+        return calls.complete(model.endpoint, ask, seconds=MAX_SILENCE)
     except LLMError as error:
         unknown = isinstance(error, OutcomeUnknown)
         state = Attempt.State.UNKNOWN if unknown else Attempt.State.REFUSED

@@ -11,7 +11,7 @@ import redis
 from django.conf import settings
 
 from llm.outage import Outage, outage_of
-from stories.operations.task_queue import CONNECTIONS, PATIENCE, publish
+from stories.operations.task_queue import CONNECTIONS, TIMEOUT, publish
 from stories.tasks import generate_story, write_story
 from tests.environment import DATA_DIR, free_port
 from tests.servers import listens, start_redis, start_worker, wait_until
@@ -97,8 +97,8 @@ def test_thirty_orders_at_once_wait_no_longer_than_one(redis_server, caplog):
 def test_without_the_memory_each_waits_anew(redis_server, monkeypatch):
     monkeypatch.setattr(Outage, "may_ask", lambda self: True)
     redis_server.freeze()
-    assert publish_at_once(3) > PATIENCE * 0.9
-    assert publish_at_once(3) > PATIENCE * 0.9
+    assert publish_at_once(3) > TIMEOUT * 0.9
+    assert publish_at_once(3) > TIMEOUT * 0.9
 
 
 def test_it_finds_redis_again_when_it_has_rested(elsewhere):

@@ -29,8 +29,8 @@ from stories.operations.task_queue import publish
 from stories.values.money import show
 
 START = "finetuning.start_job"
-MOST_EVENTS = 40
-MOST_TABLE_ROWS = 40
+MAX_EVENTS = 40
+MAX_TABLE_ROWS = 40
 
 
 @admin.register(Job)
@@ -170,7 +170,7 @@ def progress_of(job: Job) -> dict[str, Any]:
     return {
         "job": job,
         "last": last,
-        "events": list(job.events.all()[:MOST_EVENTS]),
+        "events": list(job.events.all()[:MAX_EVENTS]),
         "is_live": not job.has_ended,
         "is_serving": is_serving(job),
         "is_unknown": job.state in Job.UNKNOWN,
@@ -194,6 +194,6 @@ def table_of(job: Job) -> list[list[str]]:
     """The chart's figures as words, for those who do not see it: at most forty steps, evenly."""
     columns = curves(job)
     rows = list(zip(*columns.values(), strict=True))
-    every = -(-len(rows) // MOST_TABLE_ROWS) or 1
+    every = -(-len(rows) // MAX_TABLE_ROWS) or 1
     kept = [row for number, row in enumerate(rows) if number % every == 0 or number == len(rows) - 1]
     return [[str(step), *("" if value is None else f"{value:.4f}" for value in rest)] for step, *rest in kept]

@@ -24,7 +24,7 @@ from stories.language_models import add_model
 from stories.models import LanguageModel, PromptStyle
 
 logger = logging.getLogger(__name__)
-PATIENCE = timedelta(minutes=10)
+MAX_REST_WAIT = timedelta(minutes=10)
 """How long a finished training waits for its last events, its results file or its model's name."""
 
 
@@ -98,7 +98,7 @@ def _finish_without_model(job: Job, *, waited: bool, known: dict[str, Any]) -> N
 
 def has_waited(job: Job) -> bool:
     """Whether the rest of a training that ended was waited for long enough."""
-    return job.unknown_since is not None and timezone.now() - job.unknown_since > PATIENCE
+    return job.unknown_since is not None and timezone.now() - job.unknown_since > MAX_REST_WAIT
 
 
 def wait_for_rest(job: Job, sentence: str, *, known: dict[str, Any]) -> None:

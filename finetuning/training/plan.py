@@ -27,7 +27,7 @@ from stories.values.money import cost
 
 ADVISED_ROWS = 50
 SOON = timedelta(days=60)
-LONGEST_SUFFIX = 64
+MAX_SUFFIX_LENGTH = 64
 PLAN_TRIES = 5
 SAFETY = Decimal("1.6")
 """The estimate counts 0.93 tokens a Chinese character; 1.5 is what stories.generation.attempts takes as safe."""
@@ -111,9 +111,9 @@ def check_order(model: LanguageModel, asked: Hyperparameters, *, suffix: str) ->
     check_endpoint(model)
     check_hyperparameters(asked)
     is_plain = suffix.isascii() and suffix.replace("-", "").replace("_", "").isalnum()
-    if not is_plain or len(suffix) > LONGEST_SUFFIX:
+    if not is_plain or len(suffix) > MAX_SUFFIX_LENGTH:
         raise BadJob(
-            _("后缀只能用英文字母、数字、横线和下划线，1 到 %(most)s 个。") % {"most": LONGEST_SUFFIX}
+            _("后缀只能用英文字母、数字、横线和下划线，1 到 %(most)s 个。") % {"most": MAX_SUFFIX_LENGTH}
         )
     if model.shutdown_date and model.shutdown_date <= timezone.localdate():
         raise BadJob(_("模型「%(name)s」已停用，不能再训练。") % {"name": model.name})

@@ -14,9 +14,9 @@ from finetuning.training import remote
 from finetuning.training.bills import Bill, bill_for
 from finetuning.training.completion import finish_job, has_waited, wait_for_rest
 from finetuning.training.figures import keep_steps
-from finetuning.training.remote import LONGEST_ID, RemoteJob, clean, read_id
+from finetuning.training.remote import MAX_ID_LENGTH, RemoteJob, clean, read_id
 from finetuning.training.states import claim, end, hand_back, keep, pace
-from finetuning.training.transitions import LONGEST_WAIT
+from finetuning.training.transitions import MAX_WAIT
 from llm.errors import LLMError, Refused, TryAgainLater
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ def poll_job(job: Job) -> None:
         _conclude(job, seen, missed=missed)
     except LLMError as error:
         asked = error.retry_after if isinstance(error, TryAgainLater) else None
-        after = pace(job.created_at) if asked is None else min(LONGEST_WAIT, asked)
+        after = pace(job.created_at) if asked is None else min(MAX_WAIT, asked)
         hand_back(job, state=Job.State.CREATED, after=after, error=str(error))
 
 
@@ -134,7 +134,7 @@ def _row(job: Job, event: Any) -> JobEvent:
 def _event_id(event: Any) -> str:
     """The provider's id; a long one by its hash, to fit its column; without one, the hash of what it says."""
     id = clean(read_id(event))
-    if 0 < len(id) <= LONGEST_ID:
+    if 0 < len(id) <= MAX_ID_LENGTH:
         return id
     said = [getattr(event, name, None) for name in ("created_at", "message", "data")]
     return hashlib.sha256((id or repr(said)).encode("utf-8", "replace")).hexdigest()

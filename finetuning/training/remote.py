@@ -26,11 +26,11 @@ from stories.language_models import check_endpoint
 KEY = "ultraman_job"
 """The name in a remote job's metadata under which it carries our job's key."""
 CALL_TIMEOUT = 60.0
-MOST_LISTED = 2_000
-MOST_EVENTS = 100_000
-MOST_RESULT_BYTES = 64 * 1024 * 1024
-MOST_TOKENS = 10**15
-LONGEST_ID, LONGEST_NAME, LONGEST_STATUS = 100, 200, 40
+MAX_LISTED = 2_000
+MAX_EVENTS = 100_000
+MAX_RESULT_BYTES = 64 * 1024 * 1024
+MAX_TOKENS = 10**15
+MAX_ID_LENGTH, MAX_NAME_LENGTH, MAX_STATUS_LENGTH = 100, 200, 40
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def find_file(job: Job, *, sha256: str) -> str | None:
     """The id of the newest remote file whose name carries that sha256."""
     with _calling():
         listed = _api(job).files.list(purpose="fine-tune", timeout=_timeout())
-        for file in _walk(listed, most=MOST_LISTED):
+        for file in _walk(listed, most=MAX_LISTED):
             if sha256 in str(getattr(file, "filename", "")):
                 return _id_of(file)
     return None
@@ -89,9 +89,7 @@ def find_jobs(job: Job) -> list[RemoteJob]:
     """The remote jobs that carry our key: none, or the one that was created."""
     with _calling():
         listed = _api(job).fine_tuning.jobs.list(limit=100, metadata={KEY: job.key.hex}, timeout=_timeout())
-        return [
-            _read_job(found) for found in _walk(listed, most=MOST_LISTED) if _key_of(found) == job.key.hex
-        ]
+        return [_read_job(found) for found in _walk(listed, most=MAX_LISTED) if _key_of(found) == job.key.hex]
 
 
 def _key_of(listed: Any) -> Any:
@@ -113,11 +111,11 @@ def read_events(job: Job) -> Iterator[Any]:
     """The SDK's events, newest first; pages are fetched as they are needed. Raises while it is read."""
     with _calling():
         listed = _api(job).fine_tuning.jobs.list_events(job.remote_id, limit=100, timeout=_timeout())
-        yield from _walk(listed, most=MOST_EVENTS)
+        yield from _walk(listed, most=MAX_EVENTS)
 
 
 def read_content(job: Job, file_id: str) -> bytes:
-    """The bytes of a remote file, at most `MOST_RESULT_BYTES`."""
+    """The bytes of a remote file, at most `MAX_RESULT_BYTES`."""
     content = bytearray()
     with (
         _calling(),
@@ -125,9 +123,9 @@ def read_content(job: Job, file_id: str) -> bytes:
     ):
         for piece in reply.iter_bytes():
             content += piece
-            if len(content) > MOST_RESULT_BYTES:
+            if len(content) > MAX_RESULT_BYTES:
                 break
-    return bytes(content[:MOST_RESULT_BYTES])
+    return bytes(content[:MAX_RESULT_BYTES])
 
 
 @contextmanager
@@ -165,18 +163,18 @@ def _id_of(reply: Any) -> str:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and bool(value) and value == clean(value, most=LONGEST_ID)
+    return isinstance(value, str) and bool(value) and value == clean(value, most=MAX_ID_LENGTH)
 
 
 def _read_job(reply: Any) -> RemoteJob:
     """Reads with care: compatible servers leave fields out, or put odd values there, which then say nothing."""
     tokens = getattr(reply, "trained_tokens", None)
     model, error = getattr(reply, "fine_tuned_model", None), getattr(reply, "error", None)
-    is_count = type(tokens) is int and 0 <= tokens <= MOST_TOKENS
+    is_count = type(tokens) is int and 0 <= tokens <= MAX_TOKENS
     return RemoteJob(
         id=_id_of(reply),
-        status=clean(getattr(reply, "status", None), most=LONGEST_STATUS),
-        model=clean(model, most=LONGEST_NAME) if isinstance(model, str) else "",
+        status=clean(getattr(reply, "status", None), most=MAX_STATUS_LENGTH),
+        model=clean(model, most=MAX_NAME_LENGTH) if isinstance(model, str) else "",
         trained_tokens=tokens if is_count else None,
         odd_tokens="" if is_count or tokens is None else said(tokens),
         result_files=tuple(_read_files(getattr(reply, "result_files", None))),

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from stories.models import Flag, Reaction, Story
 
-MOST_OFFERED = 30
+MAX_OFFERED = 30
 
 
 class IngredientFilter(admin.SimpleListFilter):
@@ -21,7 +21,7 @@ class IngredientFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
         axis = self.axis
         counted = Story.objects.order_by().values_list(axis).annotate(stories=Count("*"))
-        return [(name, name) for name, _stories in counted.order_by("-stories", axis)[:MOST_OFFERED]]
+        return [(name, name) for name, _stories in counted.order_by("-stories", axis)[:MAX_OFFERED]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
         return queryset.filter(**{self.axis: self.value()}) if self.value() else queryset

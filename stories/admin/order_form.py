@@ -13,7 +13,7 @@ from stories.generation.prompts import current_template
 from stories.models import Ingredient, LanguageModel, Run
 from stories.runs.coverage import SAMPLE, read_exclusions
 from stories.runs.lifecycle import Estimate, estimate_run
-from stories.runs.plan import MOST_STORIES, Cell, Grid, PlanSpec, check_plan, lay_out, plan_cells
+from stories.runs.plan import MAX_STORIES, Cell, Grid, PlanSpec, check_plan, lay_out, plan_cells
 from stories.values.combos import clean_ingredient, multiply
 from stories.values.money import show, to_micros
 
@@ -51,12 +51,12 @@ class RunOrderForm(forms.Form):
         help_text=_("两两覆盖：任意两样配料都至少一起出现一次，篇数少得多。"),
     )
     repeat = forms.IntegerField(
-        label=_("每个配方写几篇"), min_value=1, max_value=MOST_STORIES, initial=3, required=False
+        label=_("每个配方写几篇"), min_value=1, max_value=MAX_STORIES, initial=3, required=False
     )
     target = forms.IntegerField(
         label=_("或者：每格补足到几篇采纳"),
         min_value=1,
-        max_value=MOST_STORIES,
+        max_value=MAX_STORIES,
         required=False,
         help_text=_("填了就只补缺的，并按这一格的采纳率多写一些。"),
     )

@@ -34,7 +34,7 @@ from stories.values.combos import Combo
 ROWS = 100
 CHARACTERS = 100_000
 LEASE = timedelta(minutes=2)
-MOST_TRIES = 5
+MAX_TRIES = 5
 FOLDER = "imports"
 STRAY_AFTER = timedelta(days=1)
 State = ImportedFile.State
@@ -93,7 +93,7 @@ def advance_import(imported: ImportedFile) -> None:
         _remove(imported)
     elif not imported.file:
         _refuse(imported, _("导入的进程中断了，什么也没有收下；请再导入一次。"))
-    elif imported.fence > MOST_TRIES:
+    elif imported.fence > MAX_TRIES:
         _refuse(imported, _("导入了几次都没有完成，什么也没有收下；请分成几个文件再试。"))
     else:
         _stage_stored(imported)

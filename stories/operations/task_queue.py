@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from llm.outage import outage_of
 
 logger = logging.getLogger(__name__)
-PATIENCE = 2.0  # seconds that a page waits for Redis, or for a connection to it that others hold
+TIMEOUT = 2.0  # seconds that a page waits for Redis, or for a connection to it that others hold
 CONNECTIONS = 10
 
 
@@ -27,7 +27,7 @@ def publish(task: "Task[Any, Any]", *keys: Any) -> bool:
     if not outage.may_ask():
         return False
     try:
-        with _producers(url).acquire(block=True, timeout=PATIENCE) as producer:
+        with _producers(url).acquire(block=True, timeout=TIMEOUT) as producer:
             if outage.seen_since(began):  # by those who held the connections while we waited for one
                 return False
             task.apply_async(args=tuple(str(key) for key in keys), retry=False, producer=producer)
@@ -42,7 +42,7 @@ def publish(task: "Task[Any, Any]", *keys: Any) -> bool:
 @cache
 def _producers(url: str) -> ProducerPool:
     """Connections to the broker for messages alone, tried once: a worker's own may wait longer than a page."""
-    options = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE, "max_retries": 0}
+    options = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT, "max_retries": 0}
     connection = current_app.connection_for_write(url, transport_options=options)
     producers: ProducerPool = Producers(limit=CONNECTIONS)[connection]
     return producers

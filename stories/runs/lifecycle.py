@@ -25,7 +25,7 @@ from stories.runs.coverage import read_exclusions
 from stories.runs.plan import Cell, PlanSpec, check_plan, plan_cells
 from stories.values.money import to_micros, to_usd
 
-MOST_BUDGET = to_micros(Decimal(1_000_000))  # of one run, in micro-USD
+MAX_BUDGET = to_micros(Decimal(1_000_000))  # of one run, in micro-USD
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ def _check_order(spec: PlanSpec, *, temperature: float, budget: int | None) -> N
         raise StoryError(_("温度要在 0 到 2 之间。"))
     if budget is not None and budget < 0:
         raise StoryError(_("预算不能是负数。"))
-    if budget is not None and budget > MOST_BUDGET:
-        raise StoryError(_("预算最多 %(most)s 美元。") % {"most": f"{to_usd(MOST_BUDGET):,}"})
+    if budget is not None and budget > MAX_BUDGET:
+        raise StoryError(_("预算最多 %(most)s 美元。") % {"most": f"{to_usd(MAX_BUDGET):,}"})
 
 
 def _slots(run: Run, cells: Sequence[Cell]) -> Iterable[Story]:

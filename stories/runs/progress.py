@@ -14,7 +14,7 @@ from stories.runs.lifecycle import count_states
 from stories.runs.plan import approval_rate, count_cells
 from stories.values.combos import AXES, Combo
 
-MOST_SENTENCES = 5
+MAX_SENTENCES = 5
 THROUGHPUT_WINDOW = timedelta(seconds=60)
 
 
@@ -83,7 +83,7 @@ def find_causes(run: Run) -> list[FailureCause]:
         cause = causes.setdefault(reason, FailureCause(label))
         cause.count += times
         cause.last = max(filter(None, (cause.last, last)), default=None)
-        if len(cause.sentences) < MOST_SENTENCES:
+        if len(cause.sentences) < MAX_SENTENCES:
             cause.sentences.append((sentence, times))
     return [causes[reason] for reason in sorted(causes, key=lambda reason: (-causes[reason].count, reason))]
 

@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -75,5 +76,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     Rendered without the request: who asks would be another look into the database.
     """
     if may_pass(sys.exc_info()[1]):
-        return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "10"})
-    return HttpResponse(render_to_string("500.html"), status=500)
+        return HttpResponse(
+            render_to_string("503.html"), status=HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "10"}
+        )
+    return HttpResponse(render_to_string("500.html"), status=HTTPStatus.INTERNAL_SERVER_ERROR)

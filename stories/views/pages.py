@@ -1,6 +1,7 @@
 """One story, to read or to watch being written; as a page and as plain text."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -27,7 +28,9 @@ def story(request: HttpRequest, pk: str) -> HttpResponse:
     return show_story(request, readable(reader_of(request), pk), ReportForm())
 
 
-def show_story(request: HttpRequest, story: Story, report: ReportForm, *, status: int = 200) -> HttpResponse:
+def show_story(
+    request: HttpRequest, story: Story, report: ReportForm, *, status: int = HTTPStatus.OK
+) -> HttpResponse:
     """The page of a story, with the form of a report as it stands."""
     reader = reader_of(request)
     context = said_context(story, reader) | {

@@ -1,6 +1,7 @@
 """What a reader says of a story, and does with their own: every button is a form that works without scripts."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 from django.contrib import messages
@@ -51,7 +52,7 @@ def report(request: HttpRequest, pk: str) -> HttpResponse:
     story, reader = readable(reader_of(request), pk), with_key(reader_of(request))
     form = ReportForm(request.POST)
     if not form.is_valid():
-        return show_story(request, story, form, status=422)
+        return show_story(request, story, form, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         reactions.report(story, reader=reader, **form.cleaned_data)
     except StoryError as error:
@@ -101,5 +102,5 @@ def _change_sharing(request: HttpRequest, pk: str, change: Callable[..., None], 
     if request.accepts("text/html"):
         (messages.error if problem else messages.success)(request, problem or done)
         return redirect(story)
-    status = 409 if problem else 200
+    status = HTTPStatus.CONFLICT if problem else HTTPStatus.OK
     return JsonResponse({"visibility": story.visibility, "problem": problem}, status=status)

@@ -21,9 +21,9 @@ from stories.models import Band, Fingerprint, Story
 from stories.review.quality.passages import normalise
 
 BANDS, ROWS = 24, 4
-MOST_ROWS = 2000  # of bands looked at for one text, however many texts are alike
-MOST_SCORED = 16
-SHORTEST = 20  # signs: below it, a likeness says nothing
+MAX_ROWS = 2000  # of bands looked at for one text, however many texts are alike
+MAX_SCORED = 16
+MIN_SIGNS = 20  # signs: below it, a likeness says nothing
 _PRIME = np.uint64((1 << 31) - 1)
 _RANDOM = np.random.default_rng(20261122)
 _FACTORS = _RANDOM.integers(1, int(_PRIME), size=(BANDS * ROWS, 1), dtype=np.uint64)
@@ -52,7 +52,7 @@ def take_print(plain: str) -> Print:
     """The fingerprint of a normalised text."""
     hashed = hashlib.blake2b(plain.encode("utf-8", "replace"), digest_size=8).digest()
     digest = int.from_bytes(hashed, "big", signed=True)
-    return Print(digest, tuple(band_keys(plain)) if len(plain) >= SHORTEST else ())
+    return Print(digest, tuple(band_keys(plain)) if len(plain) >= MIN_SIGNS else ())
 
 
 def band_keys(plain: str) -> list[int]:
@@ -112,7 +112,7 @@ def _candidates(story: Story, made: Print) -> Sequence[UUID]:
     others = [pk for pk in same if pk != story.pk]
     if not made.keys:
         return others
-    met = Band.objects.filter(key__in=made.keys).values_list("fingerprint_id", flat=True)[:MOST_ROWS]
+    met = Band.objects.filter(key__in=made.keys).values_list("fingerprint_id", flat=True)[:MAX_ROWS]
     likest = Fingerprint.objects.filter(pk__in=_most_frequent(met)).values_list("story_id", flat=True)
     return [*others, *(pk for pk in likest if pk != story.pk)]
 
@@ -122,7 +122,7 @@ def _most_frequent(keys: Iterable[int]) -> list[int]:
     for key in keys:
         times[key] = times.get(key, 0) + 1
     # One more: the text's own fingerprint shares every band.
-    return sorted(times, key=lambda key: (-times[key], key))[: MOST_SCORED + 1]
+    return sorted(times, key=lambda key: (-times[key], key))[: MAX_SCORED + 1]
 
 
 def score(plain: str, other: str) -> float:

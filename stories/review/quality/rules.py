@@ -22,7 +22,7 @@ MONSTERS = ("怪兽", "怪物", "巨兽", "异兽", "凶兽", "魔兽", "monster
 ENDS = "。！？!?…”’」』）)》~～—.♪"
 HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 FOREIGN = re.compile(r"[A-Za-z\u3040-\u30ff\uac00-\ud7af\u0400-\u04ff][^\u3400-\u9fff\r\n]*")
-LONGEST_FOREIGN = 40
+MAX_FOREIGN = 40
 LOOP = re.compile(r"([^\r\n]{2,30}?)\1{3,}")
 SHARED_WITH_PROMPT = 14
 LEFTOVERS = re.compile(
@@ -123,7 +123,7 @@ def not_chinese(look: Look) -> Evidence | None:
     runs = [
         Passage(run.start(), run.end(), run[0])
         for run in FOREIGN.finditer(look.text)
-        if sum(char.isalpha() for char in run[0]) >= LONGEST_FOREIGN
+        if sum(char.isalpha() for char in run[0]) >= MAX_FOREIGN
     ]
     if share >= settings.QUALITY_CHINESE_SHARE and not runs:
         return None
