@@ -85,7 +85,7 @@ def _say(request: HttpRequest, story: Story, reader: Reader, act: Callable[[], N
     if cast(Any, request).htmx:
         story.refresh_from_db()
         context = said_context(story, reader) | {"problem": problem}
-        return remember(render(request, "stories/_said.html", context), reader)
+        return remember(render(request, "stories/_reactions.html", context), reader)
     if problem:
         messages.error(request, problem)
     return remember(redirect(story), reader)

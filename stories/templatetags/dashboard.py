@@ -13,7 +13,7 @@ from stories.models import LanguageModel, Run, Story
 register = template.Library()
 
 
-@register.inclusion_tag("admin/stories/_desk.html", takes_context=True)
+@register.inclusion_tag("admin/stories/_dashboard.html", takes_context=True)
 def desk(context: template.Context) -> dict[str, Any]:
     """Figures of the moment: stories that wait, reported ones, approved ones, running runs, the serving model.
 
