@@ -35,7 +35,7 @@ def _take(file: IO[str], data_dir: Path) -> None:
     deadline = time.monotonic() + CLEANING_SECONDS
     while not _try_lock(file):
         holder = _holder(file)
-        # A killed supervisor's warden keeps the lock for the seconds it needs to end what was left.
+        # A killed supervisor's reaper keeps the lock for the seconds it needs to end what was left.
         if _is_alive(holder.get("pid")) or time.monotonic() > deadline:
             raise CannotStart(
                 f"{data_dir} 已有一份在运行 · is in use by a running copy "

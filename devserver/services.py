@@ -36,8 +36,8 @@ class Service:
     command: tuple[str, ...]
 
 
-def beneath(plan: Plan) -> list[Service]:
-    """What the site stands on, as far as it is ours."""
+def foundations(plan: Plan) -> list[Service]:
+    """Redis and the model server, where `make run` is to start them."""
     services = []
     if plan.redis_port:
         services.append(Service("redis", _redis(plan)))

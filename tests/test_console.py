@@ -19,8 +19,8 @@ from ultraman_site.log_lines import MAX_CHARACTERS, one_line
 FULL = Path("/dev/full")
 
 
-class NoWarden:
-    """Stands where the warden's pipe would be: the children of these tests end by themselves."""
+class NoReaper:
+    """Stands where the reaper's pipe would be: the children of these tests end by themselves."""
 
     def add(self, group: int) -> None: ...
 
@@ -40,7 +40,7 @@ def run_child(console: Console, code: str) -> Child:
         (sys.executable, "-c", code),
         environment={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(BASE_DIR)},
         console=console,
-        warden=NoWarden(),  # type: ignore[arg-type]
+        reaper=NoReaper(),  # type: ignore[arg-type]
     )
 
 

@@ -3,5 +3,5 @@
 from django.contrib.admin.apps import AdminConfig
 
 
-class OfficeConfig(AdminConfig):
-    default_site = "stories.admin_site.OfficeSite"
+class EditorialConfig(AdminConfig):
+    default_site = "stories.admin_site.EditorialSite"

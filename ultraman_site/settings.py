@@ -39,7 +39,7 @@ STORAGES = {
 }
 
 INSTALLED_APPS = [
-    "ultraman_site.apps.OfficeConfig",
+    "ultraman_site.apps.EditorialConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

@@ -168,7 +168,7 @@ class StoryAdmin(PageAdmin):
             reviews=story.reviews.select_related("editor"),
             standing=decisions.standing_decisions(story),
             reports=story.reactions.reports().select_related("settled_by__editor").order_by("pk"),
-            said=reactions.count_of(story),
+            reactions=reactions.count_of(story),
             may_approve=story.origin != Story.Origin.READER or story.offered_at is not None,
             may_review=self.has_review_permission(request),
             flags=flags_of(story),

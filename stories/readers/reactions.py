@@ -28,7 +28,7 @@ Kind = Reaction.Kind
 
 
 @dataclass(frozen=True)
-class Mine:
+class OwnReactions:
     """What one reader said of one story; `taste` is "" for neither 👍 nor 👎. `settled`: an editor saw the report."""
 
     taste: str
@@ -37,13 +37,13 @@ class Mine:
     settled: bool
 
 
-def said_of(story: Story, *, reader: Reader) -> Mine:
-    said = dict(story.reactions.filter(who=reader.identity).values_list("kind", "settled_by"))
-    return Mine(
-        taste=next((kind for kind in (Kind.LIKED, Kind.DISLIKED) if kind in said), ""),
-        finished=Kind.FINISHED in said,
-        reported=Kind.REPORTED in said,
-        settled=said.get(Kind.REPORTED) is not None,
+def own_reactions(story: Story, *, reader: Reader) -> OwnReactions:
+    found = dict(story.reactions.filter(who=reader.identity).values_list("kind", "settled_by"))
+    return OwnReactions(
+        taste=next((kind for kind in (Kind.LIKED, Kind.DISLIKED) if kind in found), ""),
+        finished=Kind.FINISHED in found,
+        reported=Kind.REPORTED in found,
+        settled=found.get(Kind.REPORTED) is not None,
     )
 
 

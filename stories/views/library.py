@@ -16,17 +16,17 @@ from stories.views.common import reader_of
 def library(request: HttpRequest) -> HttpResponse:
     form = LibraryForm(request.GET)
     search = form.search
-    shelf = pages.take_shelf(
+    page = pages.read_page(
         Story.objects.library().having(search.ingredients).mentioning(search.words),
         after=request.GET.get("after", ""),
         order=search.order,
     )
-    context = {"shelf": shelf, "search": search, "orders": pages.Order.choices, "known": known_ingredients()}
+    context = {"page": page, "search": search, "orders": pages.Order.choices, "known": known_ingredients()}
     return render(request, "stories/library.html", context)
 
 
 @require_safe
 @never_cache
 def mine(request: HttpRequest) -> HttpResponse:
-    shelf = pages.take_shelf(identity.stories_of(reader_of(request)), after=request.GET.get("after", ""))
-    return render(request, "stories/mine.html", {"shelf": shelf})
+    page = pages.read_page(identity.stories_of(reader_of(request)), after=request.GET.get("after", ""))
+    return render(request, "stories/mine.html", {"page": page})

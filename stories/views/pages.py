@@ -33,7 +33,7 @@ def show_story(
 ) -> HttpResponse:
     """The page of a story, with the form of a report as it stands."""
     reader = reader_of(request)
-    context = said_context(story, reader) | {
+    context = reactions_context(story, reader) | {
         "text": story.final_text,
         "label": label_line(story),
         "report": report,
@@ -49,12 +49,12 @@ def show_story(
     return render(request, "stories/story.html", context, status=status)
 
 
-def said_context(story: Story, reader: Reader) -> dict[str, Any]:
+def reactions_context(story: Story, reader: Reader) -> dict[str, Any]:
     """What the part of the page needs that changes when the reader says something of the story."""
     is_own = identity.owns(reader, story)
     return {
         "story": story,
-        "said": reactions.said_of(story, reader=reader),
+        "reactions": reactions.own_reactions(story, reader=reader),
         "is_own": is_own,
         "may_offer": is_own and story.origin == Story.Origin.READER and story.state == Story.State.WRITTEN,
     }

@@ -17,7 +17,7 @@ from stories.models import Reaction, Story
 from stories.readers import identity, reactions, sharing
 from stories.readers.identity import Reader
 from stories.views.common import own, readable, reader_of, remember, with_key
-from stories.views.pages import said_context, show_story
+from stories.views.pages import reactions_context, show_story
 
 TASTES = (Reaction.Kind.LIKED, Reaction.Kind.DISLIKED, "")
 
@@ -84,7 +84,7 @@ def _say(request: HttpRequest, story: Story, reader: Reader, act: Callable[[], N
         problem = str(error)
     if cast(Any, request).htmx:
         story.refresh_from_db()
-        context = said_context(story, reader) | {"problem": problem}
+        context = reactions_context(story, reader) | {"problem": problem}
         return remember(render(request, "stories/_reactions.html", context), reader)
     if problem:
         messages.error(request, problem)
