@@ -5,7 +5,7 @@
 
 A database of its own (SQLite in a temporary folder, or DATABASE_URL) is filled with the built-in model's stories.
 Then 400 new stories arrive one by one: half are copies of stories that are there, changed in one of eight ways,
-half are new ones. Measured is the way a story takes on the site (`quality.comparing`: fingerprint, rows written,
+half are new ones. Measured is the way a story takes on the site (`quality.near_duplicates`: fingerprint, rows written,
 candidates read, likeness scored); beside it RapidFuzz over all texts, held in memory, as the peer (`cdist`, one
 core; at 100,000 its matrix is made for 40 arrivals only).
 

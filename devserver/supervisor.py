@@ -84,7 +84,7 @@ class Supervisor:
             raise Died(f"setup did not succeed ({_why(code)}, see the lines above)")
 
     def _make_demo(self) -> None:
-        """Demo content is worth a wait, not a failure: what is missing is made at the next start."""
+        """Waits for the demo content. If it is not complete, the start goes on, and the next start makes the rest."""
         code = self._run_once("demo", ["seed_demo"], seconds=DEMO_SECONDS)
         if code != 0:
             self._say(f"the demo content is not complete ({_why(code)}); the next start goes on", loud=True)
@@ -154,7 +154,7 @@ class Supervisor:
                 self._start_again(service)
 
     def _start_again(self, service: Service) -> None:
-        """What died starts again, on a full disk as soon as there is room."""
+        """Starts a process again that ended; on a full disk as soon as there is room."""
         if has_room(self._plan.data_dir):
             del self._due[service]
             self._start_all([service])
@@ -185,7 +185,7 @@ class Supervisor:
     def _listen(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._on_signal)
-        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # it is under nohup
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup ignores it, and so do we
             signal.signal(signal.SIGHUP, self._on_signal)
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:

@@ -1,6 +1,6 @@
 """Reads what a provider measured: metrics of events, the results file in today's or the notebook's columns.
 
-Floor 5, pure: bytes or a mapping in, `Figures` out. Blank, -1 and not-a-number are all "not measured".
+Pure: bytes or a mapping in, `Figures` out. Blank, -1 and not-a-number are all "not measured".
 """
 
 import base64

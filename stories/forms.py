@@ -108,7 +108,7 @@ class LibrarySearch:
 
 
 class LibraryForm(forms.Form):
-    """The library's address. What cannot be read in it is left out: an address is not a form one fills."""
+    """The library's address. Unreadable values are left out: nobody fills an address in, so it shows no errors."""
 
     q = forms.CharField(required=False, max_length=60)
     dynasty = forms.CharField(required=False, max_length=MAX_LENGTH)

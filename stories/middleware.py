@@ -10,9 +10,7 @@ from django.shortcuts import render
 from stories.readers.identity import COOKIE, Reader, read_key
 from stories.values import addresses
 
-TOO_LONG = (
-    "stories.too_long"  # in the ASGI scope of a body that was refused: the most it might have been, bytes
-)
+TOO_LONG = "stories.too_long"  # in the ASGI scope of a body that was refused: the bound it passed, in bytes
 
 
 class BodyMiddleware:

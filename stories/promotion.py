@@ -72,7 +72,7 @@ def _open(model: LanguageModel, ask: calls.Ask) -> Attempt:
     try:
         with transaction.atomic():
             attempt = open_promotion(model, ask)
-            # Only now: a press that ended a moment ago promoted it in the transaction that let ours in.
+            # Asked only now: an attempt that ended a moment ago may have promoted the model already.
             if LanguageModel.objects.promoted().first() == model:
                 raise _InUse
             return attempt

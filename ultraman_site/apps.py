@@ -1,4 +1,4 @@
-"""Django's admin with our frame around it."""
+"""Django's admin, by our own admin site."""
 
 from django.contrib.admin.apps import AdminConfig
 

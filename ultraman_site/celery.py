@@ -34,7 +34,7 @@ app.conf.task_routes = {
     "finetuning.tasks.advance_job": {"queue": "training"},
     "finetuning.tasks.sweep_jobs": {"queue": "housekeeping"},
 }
-# A sweep that waited longer than its turn is of no use: the next one does its work.
+# A sweep that waited longer than its interval expires: the next one does its work.
 app.conf.beat_schedule = {
     "sweep stories": {"task": "stories.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
     "check stories": {

@@ -1,4 +1,4 @@
-"""What one line of a log may hold: bounded, and without anything that a terminal or a reader takes for more.
+"""What one line of a log may hold: bounded, and without characters that look like more lines or steer a terminal.
 
 A story, a header or a provider's answer may stand in a message. Its line breaks would make up events that never were,
 its control characters would paint the terminal, its megabyte would push everything else out of the log.

@@ -72,7 +72,7 @@ class DatasetAdmin(PageAdmin):
         return TemplateResponse(request, "admin/finetuning/dataset/build.html", context)
 
     def _build(self, request: HttpRequest, form: BuildForm, *, mark: str) -> Dataset | None:
-        """The dataset; None, with a message, if it was refused or is not what was shown any more."""
+        """The dataset; None, with a message, if it was refused or would not be what was shown."""
         name = form.cleaned_data["name"]
         if request.POST.get("mark") != mark:
             messages.warning(request, _("选项或故事有了变化，请再看一遍。"))
@@ -132,7 +132,7 @@ def _frozen(dataset: Dataset, split: str) -> tuple[str, str, int, str]:
 
 
 def build_mark(form: BuildForm, preview: Preview) -> str:
-    """Of the choices, the rows they give and the version that comes next: pressed twice, it fits once."""
+    """Marks the choices, the rows they give and the next version: after one build the mark no longer fits."""
     name, choices = form.cleaned_data["name"], form.choices
     newest = Dataset.objects.filter(name=name).order_by("-version").values_list("version", flat=True).first()
     keys = {"runs": [run.pk for run in choices["runs"]], "since": str(choices["since"])}

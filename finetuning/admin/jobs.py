@@ -90,7 +90,7 @@ class JobAdmin(PageAdmin, CorrectableAdmin):
         return TemplateResponse(request, "admin/finetuning/job/order.html", context)
 
     def _order(self, request: HttpRequest, form: JobOrderForm, *, by: User) -> HttpResponse:
-        """A double press ends at the same job."""
+        """Orders the job. A second press of the same order finds the first one's job."""
         job = training.order_job(**form.order, by=by)
         publish(tasks.advance_job, job.pk)
         self.log_addition(request, job, {"added": {"name": str(job), "object": show(estimate_of(job))}})
@@ -147,7 +147,7 @@ class JobAdmin(PageAdmin, CorrectableAdmin):
 
 
 def chosen(request: HttpRequest) -> dict[str, Any]:
-    """What the page that led here chose: `?dataset=3&model=5`."""
+    """The initial choices in the address of the page: `?dataset=3&model=5`."""
     kinds = {"dataset": Dataset, "model": LanguageModel}
     return {name: request.GET[name] for name in kinds if request.GET.get(name, "").isdecimal()}
 
@@ -165,7 +165,7 @@ def order_mark(form: JobOrderForm, quote: JobQuote) -> str:
 
 
 def progress_of(job: Job) -> dict[str, Any]:
-    """What the page of a job shows, read now."""
+    """What the page of a job shows, read anew."""
     last = job.steps.order_by("-step").first()
     return {
         "job": job,

@@ -29,7 +29,7 @@ MAX_REST_WAIT = timedelta(minutes=10)
 
 
 def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
-    """Publishes a training that the provider calls succeeded. A part that is missing is waited for, a while."""
+    """Publishes a training that the provider calls succeeded. A missing part is waited for, up to `MAX_REST_WAIT`."""
     waited = has_waited(job)
     if not seen.model:
         _finish_without_model(job, waited=waited, known=known)
@@ -97,7 +97,7 @@ def _finish_without_model(job: Job, *, waited: bool, known: dict[str, Any]) -> N
 
 
 def has_waited(job: Job) -> bool:
-    """Whether the rest of a training that ended was waited for long enough."""
+    """Whether we have waited `MAX_REST_WAIT` for the rest of a training that ended."""
     return job.unknown_since is not None and timezone.now() - job.unknown_since > MAX_REST_WAIT
 
 

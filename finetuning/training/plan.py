@@ -30,7 +30,7 @@ SOON = timedelta(days=60)
 MAX_SUFFIX_LENGTH = 64
 PLAN_TRIES = 5
 SAFETY = Decimal("1.6")
-"""The estimate counts 0.93 tokens a Chinese character; 1.5 is what stories.generation.attempts takes as safe."""
+"""The estimate counts 0.93 tokens a Chinese character; stories/generation/attempts.py takes 1.5 as safe."""
 
 
 def estimate_price(dataset: Dataset, model: LanguageModel, epochs: int | None) -> int | None:
@@ -78,7 +78,7 @@ def order_job(
     suffix: str = "ultraman",
     by: AbstractBaseUser | None = None,
 ) -> Job:
-    """Plans and starts, together: money that is refused leaves no job behind. Raises as both do."""
+    """Plans and starts a job in one transaction: if the money is refused, no job is left. Raises as both do."""
     with transaction.atomic():
         job = plan_job(dataset, model=model, asked=asked, suffix=suffix, by=by)
         start_job(job)
@@ -102,7 +102,7 @@ def plan_job(
             with transaction.atomic():
                 return _create(dataset, model=model, asked=asked, suffix=suffix, by=by)
         except IntegrityError:
-            continue  # someone pressed at the same moment: theirs is found, unless it has ended already
+            continue  # someone ordered the same at this moment: the next turn finds their job, unless it has ended
     raise BadJob(_("同样的任务刚刚结束，请再试一次。"))
 
 

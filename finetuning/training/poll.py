@@ -25,7 +25,7 @@ BATCH = 500
 
 
 def poll_job(job: Job) -> None:
-    """One look: status, events, and what follows from them. A look that fails is repeated later."""
+    """Reads status and events once, and does what follows from them. A failed read is repeated later."""
     if not claim(job):
         return
     try:
@@ -73,7 +73,7 @@ def _write(job: Job, events: list[Any]) -> None:
     try:
         _write_together(job, events)
     except (OperationalError, InterfaceError):
-        raise  # the database is away or full: that is nothing about these events
+        raise  # the database is away or full: the events are not at fault
     except Exception:
         if len(events) == 1:
             logger.exception("job %s: an event cannot be kept", job.pk)
@@ -92,7 +92,7 @@ def _write_together(job: Job, events: list[Any]) -> None:
 
 
 def _conclude(job: Job, seen: RemoteJob, *, missed: str) -> None:
-    """What the status means; `missed` says why the events could not be read, which no job waits for endlessly."""
+    """What the status means; `missed` says why the events could not be read; they are waited for a while."""
     known = {"remote_status": seen.status, "last_polled_at": timezone.now()}
     if missed and seen.status in (SUCCEEDED, FAILED, CANCELLED) and not has_waited(job):
         wait_for_rest(job, missed, known=known)

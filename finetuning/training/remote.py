@@ -1,8 +1,8 @@
 """The calls to a fine-tuning provider, through the SDK.
 
-Each raises one of llm.py's errors. An answer without what it must hold (an HTML page with status 200, say)
-is an unknown outcome. A server may ignore a list's filter or its paging: what comes is checked here, and a
-walk ends when it repeats itself.
+Each raises one of the errors of `llm.errors`. An answer without what it must hold (an HTML page with status
+200, say) is an unknown outcome. A server may ignore a list's filter or its paging: every entry is checked here,
+and a listing ends when the server repeats itself.
 Source: https://platform.openai.com/docs/api-reference/fine-tuning and /files.
 """
 
@@ -130,7 +130,7 @@ def read_content(job: Job, file_id: str) -> bytes:
 
 @contextmanager
 def _calling() -> Iterator[None]:
-    """As `llm.provider_errors`; what the SDK, or we, trip over in an odd answer cannot be read."""
+    """Raises the errors of `llm.errors`; an odd answer that the SDK, or our reading of it, fails on is unreadable."""
     with translation.provider_errors():
         try:
             yield
@@ -143,7 +143,7 @@ def _unreadable() -> OutcomeUnknown:
 
 
 def _api(job: Job) -> Any:
-    """The client of the endpoint that the job's model lives at. Raises `llm.Refused` if the site left it."""
+    """The client of the endpoint that the job's model lives at. Raises `Refused` if the settings no longer name it."""
     try:
         check_endpoint(job.language_model)
     except UnknownModel as error:
@@ -167,7 +167,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _read_job(reply: Any) -> RemoteJob:
-    """Reads with care: compatible servers leave fields out, or put odd values there, which then say nothing."""
+    """The provider's answer, read with care: a field that is left out, or holds an odd value, counts as missing."""
     tokens = getattr(reply, "trained_tokens", None)
     model, error = getattr(reply, "fine_tuned_model", None), getattr(reply, "error", None)
     is_count = type(tokens) is int and 0 <= tokens <= MAX_TOKENS
@@ -183,7 +183,7 @@ def _read_job(reply: Any) -> RemoteJob:
 
 
 def _read_files(value: Any) -> Iterator[str]:
-    """The ids of the result files, given as such or as objects; what is neither is no file."""
+    """The ids of the result files, given as strings or as objects; anything else is skipped."""
     for file in value if isinstance(value, list) else []:
         id = file if isinstance(file, str) else getattr(file, "id", None)
         if _is_id(id):

@@ -19,12 +19,12 @@ from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
 
-# What a filter or a key that an address made up ends in, by database and by lookup.
+# The errors of made-up filters and keys in an address, by database and by lookup.
 UNREADABLE = (ValueError, OverflowError, IndexError, ValidationError, DataError, ProgrammingError)
 
 
 class ListTitle(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic when it runs
-    """A list is called by what it shows, and no address or choice breaks it."""
+    """A list is titled by its rows' name, and no address or choice ends in an error."""
 
     def changelist_view(
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
@@ -36,20 +36,20 @@ class ListTitle(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic when 
         return super().changelist_view(request, title | (extra_context or {}))
 
     def get_changelist_instance(self, request: HttpRequest) -> ChangeList:
-        """As Django's; what its filters can't read is one of its own errors, and it shows the list without them."""
+        """As Django's; unreadable filters raise its own error, and it then shows the list without them."""
         try:
             return super().get_changelist_instance(request)
         except UNREADABLE as error:
             raise IncorrectLookupParameters(error) from error
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Model | None:
-        """As Django's; `_to_field=` with nothing behind it names no field."""
+        """As Django's; an empty `_to_field=` counts as absent."""
         return super().get_object(request, object_id, from_field or None)
 
     def response_action(
         self, request: HttpRequest, queryset: QuerySet[Any], *more: Any, **named: Any
     ) -> HttpResponse | None:
-        """As Django's; a choice that names no row's key is none."""
+        """As Django's; a choice with a value that is no key changes nothing, and a message says so."""
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
         if not all(self._is_key(value) for value in chosen):
             messages.warning(request, _("所选的不是这里的行，什么也没有改动。"))

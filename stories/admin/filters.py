@@ -69,7 +69,7 @@ class FlagFilter(admin.SimpleListFilter):
     parameter_name = "flag"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
-        # Flag by flag: a list of all that wait would be made anew for every page.
+        # By an EXISTS for each flag: a list of all waiting stories would be made anew for every page.
         waiting = Exists(Story.objects.reviewable().filter(pk=OuterRef("story")))
         counted = dict(Flag.objects.filter(waiting).order_by().values_list("kind").annotate(Count("pk")))
         kinds = [(kind.value, f"{kind.label} {counted.get(kind.value, 0)}") for kind in Flag.Kind]

@@ -205,5 +205,5 @@ def progress_of(run: Run) -> dict[str, Any]:
 
 
 def order_mark(order: dict[str, Any]) -> str:
-    """The price that was shown belongs to exactly this order."""
+    """Marks exactly this order: the price that was shown belongs to it and to no other."""
     return sign(order | {"model": order["model"].pk})

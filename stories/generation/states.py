@@ -131,7 +131,7 @@ def reason_for(finish_reason: str) -> EndReason:
 def count_for_run(run_id: int, *, failed: bool, error: str) -> None:
     """Counts failures in a row, pauses at ten, and closes a run that has nothing left to write.
 
-    What ends a row of failures is a complete call (`ledger.settle`).
+    What ends a row of failures is a complete call (`attempts.settle`).
     """
     run = Run.objects.filter(pk=run_id)
     if failed:

@@ -3,8 +3,8 @@
 A file is read row by row, never held whole, by Python's strict reader; every bound is checked before anything
 grows with it. The AI label that GB 45438-2025 asks for goes into a second file beside the exported one.
 
-A file for a spreadsheet begins with a byte order mark, and where a cell would be run there, it has one more
-quote in front; read again, a file with that mark loses that quote. So every cell comes back as it was.
+A file for a spreadsheet begins with a byte order mark, and a cell that the spreadsheet would run gets one more
+quote in front. Reading a file with that mark removes the quote again, so every cell comes back as it was.
 """
 
 import codecs
@@ -127,7 +127,7 @@ def _find_undecodable(file: BinaryIO, encoding: str) -> int:
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            # What was left over from the block before is part of a character, and holds no line's end.
+            # `error.object` also has the rest of the block before: part of a character, without a line's end.
             return lines + error.object.count(b"\n", 0, error.start)
         if not block:
             return 0

@@ -21,7 +21,7 @@ CONNECTIONS = 10
 
 
 def publish(task: "Task[Any, Any]", *keys: Any) -> bool:
-    """Sends `task(*keys)` to its queue. False when Redis is away; who learns that first leaves a line in the log."""
+    """Sends `task(*keys)` to its queue. False when Redis is away; the first call that finds out logs it."""
     url, began = task.app.conf.broker_url, time.monotonic()
     outage = outage_of(url)
     if not outage.may_ask():

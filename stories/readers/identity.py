@@ -64,7 +64,7 @@ def owns(reader: Reader, story: Story) -> bool:
 def may_read(reader: Reader, story: Story) -> bool:
     """Library stories and shared links are for all, unless held back by a report; the rest for reader and editors.
 
-    An account's rights are read once, when first asked for, and kept with its user object.
+    An account's rights are read once and kept with its user object.
     """
     shown = story.visibility != Story.Visibility.PRIVATE and story.held_at is None
     return shown or owns(reader, story) or reader.user.has_perm(VIEW)

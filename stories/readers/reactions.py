@@ -1,7 +1,7 @@
 """What a reader says of a story: 👍 or 👎, read to the end, reported.
 
-Each is a row with the model that wrote the story. Every report waits for an editor, whose decision in
-`reviewing` settles it; `holds` tells which of them hold the story back until then, by a mark on its row.
+Each is a row with the model that wrote the story. Every report waits for an editor, whose decision
+(`stories/review/decisions.py`) settles it; `holds` says which reports hold the story back until then (`held_at`).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ REACTIONS_PER_DAY = 300
 REPORTS_PER_DAY = 20
 """From one address; each is work for an editor."""
 ADDRESS_KEPT = timedelta(days=30)
-"""How long a report nobody decided on is counted as another address's."""
+"""How long the address of an undecided report is kept, to tell reports of different addresses apart."""
 Kind = Reaction.Kind
 
 
@@ -60,7 +60,7 @@ def rate(story: Story, *, reader: Reader, taste: str) -> None:
     Raises `BadState` for a story without text, `QuotaUsedUp` at the address's limit.
     """
     _check_readable_end(story)
-    # The count of likes follows the rows: two readers of one story wait for each other here.
+    # Two readers of one story wait for each other here, so that the count of likes is exact.
     Story.objects.select_for_update().only("pk").get(pk=story.pk)
     mine = story.reactions.tastes().filter(who=reader.identity)
     if not taste:
@@ -113,7 +113,7 @@ def forget_old_addresses() -> int:
 
 
 def _make(story: Story, reader: Reader, **values: str) -> Reaction:
-    """The row. Two tabs at once make one: the second finds the first's."""
+    """Makes the row. Of two tabs at once only one makes it; the other finds it."""
     reaction, _created = Reaction.objects.get_or_create(
         story=story,
         who=reader.identity,

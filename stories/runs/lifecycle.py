@@ -1,6 +1,7 @@
 """Runs: one order for many stories, planned, priced, started, paused and retried.
 
-One `Story` row per slot is written when the run is planned; the bulk worker fills them (`filling.py`).
+One `Story` row per slot is written when the run is planned; the bulk worker completes them
+(`stories/generation/completion.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -171,7 +172,7 @@ def resume_run(run: Run) -> None:
     """paused → running; the count of failures starts anew."""
     with transaction.atomic():
         _change(run, {Run.State.PAUSED}, Run.State.RUNNING)
-        # The messages of the time before found the run paused and are spent.
+        # Messages that came while the run was paused did nothing and are gone.
         Story.objects.filter(run=run, state=Story.State.QUEUED).update(published_at=None)
 
 

@@ -20,7 +20,7 @@ from stories.values.combos import AXES, Combo, clean_ingredient, multiply
 MAX_STORIES = 20_000
 MAX_COMBOS = 200_000
 ENOUGH_DECISIONS = (
-    3  # below it a cell's own share of approvals says little, and that of all the cells is used
+    3  # with fewer decisions the share of approvals of all cells is used instead of the cell's own
 )
 MIN_RATE = 0.1  # no cell is ordered more than ten times over
 

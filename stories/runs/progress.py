@@ -20,7 +20,7 @@ THROUGHPUT_WINDOW = timedelta(seconds=60)
 
 @dataclass(frozen=True)
 class Throughput:
-    """Stories ended per minute over the last one; seconds until the rest is written, None where nobody knows."""
+    """Stories ended per minute over the last one; seconds until the rest is written, None where unknown."""
 
     per_minute: float
     seconds_left: int | None

@@ -21,7 +21,7 @@ MIN_TITLE, MAX_TITLE = 6, 24
 
 @register.inclusion_tag("stories/_combo.html")
 def combo(story: Story, *, linked: bool = False) -> dict[str, Any]:
-    """Three small labels: dynasty · power · type. Takes a story or a combo. `linked`: each to its shelf."""
+    """Three small labels: dynasty · power · type. Takes a story or a combo. `linked`: each to its stories."""
     return {"parts": [Part(axis, getattr(story, axis)) for axis in AXES], "linked": linked}
 
 
@@ -62,7 +62,7 @@ def paragraphs(text: str) -> list[str]:
 
 @register.filter
 def opening(text: str) -> str:
-    """The first sentence, or as much of it as stands well as a story's title on a shelf."""
+    """The first sentence, or as much of it as makes a good title in a list."""
     return _split_opening(text)[0]
 
 

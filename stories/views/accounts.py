@@ -41,7 +41,7 @@ def sign_up(request: HttpRequest) -> HttpResponse:
 
 
 def keep_stories(*, request: HttpRequest | None, user: Any, **_kwargs: Any) -> None:
-    """On every login: what this browser wrote belongs to the account, and the cookie has done its work."""
+    """On every login: what this browser's cookie wrote is the account's from now on, and the cookie is removed."""
     key = identity.read_key(request.COOKIES.get(identity.COOKIE)) if request else ""
     if request is not None and key:
         identity.keep_stories(key, user=user)

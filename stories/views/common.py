@@ -50,7 +50,7 @@ def own(reader: Reader, pk: str) -> Story:
 
 
 def with_key(reader: Reader) -> Reader:
-    """The reader with something to be recognised by: a visitor without an account gets a key."""
+    """The reader; a visitor without account or key gets a key to be recognised by."""
     if reader.user.is_authenticated or reader.key:
         return reader
     return replace(reader, key=identity.new_key())
@@ -73,7 +73,7 @@ def remember(response: Answer, reader: Reader) -> Answer:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Every page's last resort: 503 with what to do where waiting may help, else 500.
 
-    Rendered without the request: who asks would be another look into the database.
+    Rendered without the request: its context processors would ask the database again.
     """
     if may_pass(sys.exc_info()[1]):
         return HttpResponse(

@@ -1,4 +1,4 @@
-"""Shelves: what everyone may read, and what a reader wrote."""
+"""Pages of stories: those that everyone may read, and those that a reader had written."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render

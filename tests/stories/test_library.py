@@ -12,7 +12,7 @@ from stories.library.pages import Cursor, Order, read_page
 from stories.models import Story
 from tests.factories import make_approved_story, make_combo, make_ingredients
 
-pytestmark = pytest.cursor.django_db
+pytestmark = pytest.mark.django_db
 
 
 def found(client: Client, **query: str) -> set[str]:
@@ -30,9 +30,9 @@ def _stories() -> None:
     Story.objects.create(dynasty="唐", super_power="隐形", story_type="轻松", origin="reader", text="长安")
 
 
-@pytest.cursor.both_databases
-@pytest.cursor.usefixtures("_stories")
-@pytest.cursor.parametrize(
+@pytest.mark.both_databases
+@pytest.mark.usefixtures("_stories")
+@pytest.mark.parametrize(
     ("query", "texts"),
     [
         ("长安", {"长安的灯亮了。100%", "旧文"}),
@@ -54,21 +54,21 @@ def test_search_finds_words_anywhere_and_wildcards_are_only_characters(
     assert found(client, q=query) == texts
 
 
-@pytest.cursor.both_databases
-@pytest.cursor.usefixtures("_stories")
+@pytest.mark.both_databases
+@pytest.mark.usefixtures("_stories")
 def test_ingredients_narrow_the_shelf(client: Client) -> None:
     assert found(client, dynasty="宋") == {"汴京_下雪", "旧文"}
     assert found(client, dynasty="宋", super_power="隐形") == {"旧文"}
     assert found(client, dynasty="宋", q="长安") == {"旧文"}
 
 
-@pytest.cursor.usefixtures("_stories")
-@pytest.cursor.parametrize("query", [{"q": "唐\0"}, {"q": "长" * 61}, {"dynasty": "x" * 40}, {"order": "x"}])
+@pytest.mark.usefixtures("_stories")
+@pytest.mark.parametrize("query", [{"q": "唐\0"}, {"q": "长" * 61}, {"dynasty": "x" * 40}, {"order": "x"}])
 def test_what_cannot_be_read_in_an_address_is_left_out(client: Client, query: dict[str, str]) -> None:
     assert len(found(client, **query)) == 3
 
 
-@pytest.cursor.usefixtures("_stories")
+@pytest.mark.usefixtures("_stories")
 def test_an_empty_result_says_what_to_do(client: Client) -> None:
     page = client.get("/", {"q": "火星", "dynasty": "唐"}).content.decode()
     assert "没有找到这样的故事" in page
@@ -77,7 +77,7 @@ def test_an_empty_result_says_what_to_do(client: Client) -> None:
     assert 'name="q" value="火星"' in page
 
 
-@pytest.cursor.usefixtures("_stories")
+@pytest.mark.usefixtures("_stories")
 def test_labels_lead_to_their_shelf(client: Client) -> None:
     make_ingredients()
     page = client.get("/", {"dynasty": "唐"}).content.decode()
@@ -99,8 +99,8 @@ def test_a_further_page_keeps_what_was_looked_for(client: Client) -> None:
     assert rest.context["search"].query == "长安"
 
 
-@pytest.cursor.both_databases
-@pytest.cursor.parametrize("order", Order.values)
+@pytest.mark.both_databases
+@pytest.mark.parametrize("order", Order.values)
 def test_each_order_is_paged_without_loss_or_repeat(order: str) -> None:
     moment = timezone.now()
     for place in range(23):
@@ -126,10 +126,10 @@ def test_a_mark_reads_back_as_it_was_written() -> None:
     assert str(cursor) == f"3_{story.created_at.isoformat()}_{story.pk}"
 
 
-@pytest.cursor.parametrize(
+@pytest.mark.parametrize(
     "moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59+00:00"]
 )
-@pytest.cursor.parametrize("order", ["newest", "liked"])
+@pytest.mark.parametrize("order", ["newest", "liked"])
 def test_a_mark_at_the_end_of_time_is_a_page(client: Client, moment: str, order: str) -> None:
     """The first two are moments that UTC has no year for; the last is later than every story."""
     make_approved_story()

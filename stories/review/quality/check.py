@@ -78,7 +78,7 @@ def _look_at(story: Story) -> Look:
 
 
 def _meet(story: Story, plain: str) -> list[Neighbour]:
-    """Makes the story one that others can meet, then looks whom it meets: so of two at once, one sees the other."""
+    """Stores the fingerprint, then looks for neighbours: of two stories checked at once, one sees the other."""
     if story.state != Story.State.WRITTEN:
         changed = forget_print(story)
         neighbours = []
@@ -100,7 +100,7 @@ def _keep(story: Story, found: dict[str, Evidence], earlier: Neighbour | None) -
     if not _unchanged(story).update(checked_at=timezone.now(), flag_count=len(flags)):
         return False
     Flag.objects.filter(story_id=story.pk).delete()
-    # A neighbour that is looked at this moment may flag us too.
+    # A neighbour that is checked at this moment may flag this story too.
     Flag.objects.bulk_create(flags, ignore_conflicts=True)
     return True
 

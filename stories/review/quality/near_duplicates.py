@@ -23,7 +23,7 @@ from stories.review.quality.passages import normalise
 BANDS, ROWS = 24, 4
 MAX_ROWS = 2000  # of bands looked at for one text, however many texts are alike
 MAX_SCORED = 16
-MIN_SIGNS = 20  # signs: below it, a likeness says nothing
+MIN_SIGNS = 20  # characters: shorter texts are alike by chance
 _PRIME = np.uint64((1 << 31) - 1)
 _RANDOM = np.random.default_rng(20261122)
 _FACTORS = _RANDOM.integers(1, int(_PRIME), size=(BANDS * ROWS, 1), dtype=np.uint64)
