@@ -19,6 +19,8 @@ from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
 
+CONTROL = "stories.control_run"
+"""The permission of whoever decides on runs, their calls and their batch orders."""
 # The errors of made-up filters and keys in an address, by database and by lookup.
 UNREADABLE = (ValueError, OverflowError, IndexError, ValidationError, DataError, ProgrammingError)
 

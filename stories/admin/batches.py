@@ -6,13 +6,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stories.admin.base import ReadOnlyAdmin, check_permission
+from stories.admin.base import CONTROL, ReadOnlyAdmin, check_permission
 from stories.generation import batches
 from stories.models import BatchOrder
 from stories.operations.task_queue import publish
 from stories.tasks import advance_batch
-
-CONTROL = "stories.control_run"
 
 
 @admin.register(BatchOrder)

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stories.admin.base import ReadOnlyAdmin, check_permission
+from stories.admin.base import CONTROL, ReadOnlyAdmin, check_permission
 from stories.admin.corrections import CorrectableAdmin
 from stories.admin.filters import DoubtFilter
 from stories.generation import corrections
@@ -14,8 +14,6 @@ from stories.models import Attempt, Review, SpendDay, Story
 from stories.runs.unknown_calls import resolve_all, retry_stories
 from stories.tasks import publish_story
 from stories.values.money import show
-
-CONTROL = "stories.control_run"
 
 
 @admin.register(Attempt)

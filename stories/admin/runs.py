@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from stories.admin.base import (
+    CONTROL,
     PageAdmin,
     check_permission,
     find_or_404,
@@ -36,8 +37,6 @@ from stories.runs.orders import order_run
 from stories.runs.plan import lay_out
 from stories.tasks import publish_run
 from stories.values.money import show
-
-CONTROL = "stories.control_run"
 
 
 @admin.register(Run)
