@@ -1,6 +1,6 @@
 """The Celery application: queues, the beat schedule, and the workers' signs of life.
 
-Queues: `readers` (a reader is waiting), `bulk` (runs), `checks` (the look at new stories), `training` (uploads,
+Queues: `readers` (a reader is waiting), `bulk` (runs), `checks` (the check of new stories), `training` (uploads,
 jobs, imports), `housekeeping` (sweeps, seconds each). Bulk work never stands before a reader: it has another worker.
 """
 

@@ -160,7 +160,7 @@ SITE_STORIES_PER_DAY = values.count_or_none("SITE_STORIES_PER_DAY")
 # What becomes of an order whose ingredients could not be moderated because the call itself failed.
 MODERATION_FAIL_OPEN = values.flag("MODERATION_FAIL_OPEN")
 
-# The look at each story on its arrival: when it is flagged. Flags sort the queue and decide nothing.
+# The check of each new story: when it is flagged. Flags sort the queue and decide nothing.
 QUALITY_SHORTEST = values.count("QUALITY_SHORTEST")
 QUALITY_LONGEST = values.count("QUALITY_LONGEST")
 QUALITY_CHINESE_SHARE = values.count("QUALITY_CHINESE_PERCENT") / 100

@@ -63,7 +63,7 @@ class VerdictFilter(admin.SimpleListFilter):
 
 
 class FlagFilter(admin.SimpleListFilter):
-    """Stories by what the look at their text found; each kind with its count among those that wait."""
+    """Stories by what the check of their text found; each kind with its count among those that wait."""
 
     title = _("标记")
     parameter_name = "flag"

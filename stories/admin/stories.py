@@ -260,7 +260,7 @@ class StoryAdmin(PageAdmin):
 
 
 def flags_of(story: Story) -> list[Flag]:
-    """What the look at the story's present text found; nothing while a new look is due."""
+    """What the check of the story's present text found; nothing while a new check is due."""
     return list(story.flags.select_related("neighbour")) if story.checked_at else []
 
 
