@@ -5,7 +5,7 @@
 
 A database of its own (SQLite in a temporary folder, or DATABASE_URL) is filled with the built-in model's stories.
 Then 400 new stories arrive one by one: half are copies of stories that are there, changed in one of eight ways,
-half are new ones. Measured is the way a story takes on the site (`quality.comparing`: fingerprint, rows written,
+half are new ones. Measured is the way a story takes on the site (`quality.near_duplicates`: fingerprint, rows written,
 candidates read, likeness scored); beside it RapidFuzz over all texts, held in memory, as the peer (`cdist`, one
 core; at 100,000 its matrix is made for 40 arrivals only).
 
@@ -95,7 +95,7 @@ def fill(stories: Sequence[tuple[tuple[str, str, str], str]]) -> list[Any]:
     from django.db import transaction
 
     from stories.models import Band, Fingerprint, Story
-    from stories.review.quality.near_duplicates import take_print
+    from stories.review.quality.near_duplicates import compute_signature
     from stories.review.quality.passages import normalise
 
     rows = [make_row(combo, text) for combo, text in stories]
@@ -103,15 +103,16 @@ def fill(stories: Sequence[tuple[tuple[str, str, str], str]]) -> list[Any]:
         batch = rows[start : start + 1000]
         with transaction.atomic():
             Story.objects.bulk_create(batch, batch_size=500)
-            prints = [take_print(normalise(row.text)) for row in batch]
+            signatures = [compute_signature(normalise(row.text)) for row in batch]
             kept = Fingerprint.objects.bulk_create(
-                Fingerprint(story=row, digest=made.digest) for row, made in zip(batch, prints, strict=True)
+                Fingerprint(story=row, digest=signature.digest)
+                for row, signature in zip(batch, signatures, strict=True)
             )
             Band.objects.bulk_create(
                 (
                     Band(key=key, fingerprint=row)
-                    for row, made in zip(kept, prints, strict=True)
-                    for key in made.keys
+                    for row, signature in zip(kept, signatures, strict=True)
+                    for key in signature.keys
                 ),
                 batch_size=5000,
             )
@@ -137,14 +138,14 @@ def make_row(combo: tuple[str, str, str], text: str) -> Any:
 
 def arrive(row: Any) -> tuple[float, float, list[Any]]:
     """Seconds from a written story to its neighbours (of the clock, of this core), and the neighbours."""
-    from stories.review.quality.near_duplicates import find_neighbours, keep_print, take_print
+    from stories.review.quality.near_duplicates import compute_signature, find_neighbours, store_signature
     from stories.review.quality.passages import normalise
 
     started, worked = time.perf_counter(), time.thread_time()
     plain = normalise(row.text)
-    made = take_print(plain)
-    keep_print(row, made)
-    found = find_neighbours(row, plain, made)
+    signature = compute_signature(plain)
+    store_signature(row, signature)
+    found = find_neighbours(row, plain, signature)
     return time.perf_counter() - started, time.thread_time() - worked, found
 
 

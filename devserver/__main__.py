@@ -6,9 +6,9 @@ import sys
 
 from devserver.console import Console
 from devserver.disk import NO_ROOM, PRIVATE_UMASK, tighten
-from devserver.lock import only_one, sign
+from devserver.lock import only_one, write_holder
 from devserver.plan import CannotStart, make_data_dir, make_plan, write_run_env
-from devserver.processes import Warden
+from devserver.processes import Reaper
 from devserver.supervisor import Supervisor
 
 
@@ -26,10 +26,10 @@ def main() -> int:
         with only_one(data_dir) as lock:
             plan = make_plan(data_dir)
             tighten(data_dir)
-            sign(lock, url=plan.url)
+            write_holder(lock, url=plan.url)
             write_run_env(plan)
             with Console(data_dir / "logs") as console:
-                return Supervisor(plan, console, warden=Warden(lock), parent=parent).run()
+                return Supervisor(plan, console, reaper=Reaper(lock), parent=parent).run()
     except CannotStart as reason:
         print(f"make run: {reason}", file=sys.stderr, flush=True)
         return 1

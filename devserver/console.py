@@ -11,16 +11,16 @@ from typing import IO, Self
 
 from devserver.logfile import LogFile
 from devserver.terminal import Terminal, standard_output
-from ultraman_site.log_lines import MOST_CHARACTERS, one_line
+from ultraman_site.log_lines import MAX_CHARACTERS, one_line
 
 WIDTH = 8
 COLOURS = (36, 33, 35, 32, 34, 96, 93, 95)
 DIM, RED, BOLD = 2, 31, 1
-PIECE_BYTES = 4 * MOST_CHARACTERS  # a character has four bytes at most
+PIECE_BYTES = 4 * MAX_CHARACTERS  # a character has four bytes at most
 
 
 class Console:
-    """Lines of many threads, one at a time. Nobody waits for the terminal, and no fault of either place is raised."""
+    """Writes lines of many threads, one at a time; never waits for the terminal, raises no error of either place."""
 
     def __init__(self, folder: Path, *, log: LogFile | None = None, terminal: Terminal | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class Console:
             self._terminal.close()
 
     def line(self, name: str, text: str, *, loud: bool = False, cut: int = 0) -> None:
-        """A line of the process `name`; `loud` is for what the supervisor itself must be heard saying.
+        """A line of the process `name`; `loud` paints it red, for what the supervisor must be seen to say.
 
         `cut` characters of it were left out before.
         """

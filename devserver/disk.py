@@ -1,4 +1,4 @@
-"""The folder of a copy on its disk: for nobody else to read, and whether there is room on it."""
+"""The folder of a copy on its disk: keeps it private, and says whether the disk has room."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ OURS = ("site.sqlite3*", "files", "logs", "model_server", "static", "run.*", "be
 
 
 def tighten(data_dir: Path) -> None:
-    """Takes from others what earlier versions let them read; links are left alone, and what is not our user's."""
+    """Takes from other users what earlier versions let them read. Links and other users' files are left alone."""
     for path in _everything(data_dir):
         with suppress(OSError):
             if not path.is_symlink():
@@ -32,7 +32,7 @@ def _everything(data_dir: Path) -> Iterator[Path]:
 
 
 def has_room(folder: Path) -> bool:
-    """Whether the disk takes a little more, found by trying: a quota is not to be seen in its free blocks."""
+    """Whether the disk takes a little more, found by writing: the count of free blocks does not show a quota."""
     try:
         with tempfile.TemporaryFile(dir=folder) as probe:
             probe.write(bytes(PROBE_BYTES))

@@ -19,11 +19,11 @@ def only_one(data_dir: Path) -> Iterator[IO[str]]:
     """Holds `data_dir` for this supervisor. Raises `CannotStart` if another one has it."""
     with (data_dir / "run.lock").open("r+", encoding="utf-8") as file:
         _take(file, data_dir)
-        sign(file)
+        write_holder(file)
         yield file
 
 
-def sign(file: IO[str], *, url: str = "") -> None:
+def write_holder(file: IO[str], *, url: str = "") -> None:
     """Writes who holds the lock, for the sentence that refuses the next one."""
     file.seek(0)
     file.truncate()
@@ -35,7 +35,7 @@ def _take(file: IO[str], data_dir: Path) -> None:
     deadline = time.monotonic() + CLEANING_SECONDS
     while not _try_lock(file):
         holder = _holder(file)
-        # A killed supervisor's warden keeps the lock for the seconds it needs to end what was left.
+        # A killed supervisor's reaper keeps the lock for the seconds it needs to end what was left.
         if _is_alive(holder.get("pid")) or time.monotonic() > deadline:
             raise CannotStart(
                 f"{data_dir} 已有一份在运行 · is in use by a running copy "

@@ -1,18 +1,18 @@
-"""run.log: written line by line, bounded by rotation, and never in the way of the site when the disk is full."""
+"""run.log: written line by line, bounded by rotation, and harmless to the site when the disk is full."""
 
 import os
 from contextlib import suppress
 from pathlib import Path
 
 KEPT_LOGS = 5
-MOST_BYTES = 10 * 1024 * 1024
+MAX_BYTES = 10 * 1024 * 1024
 
 
 class LogFile:
     """One log and its older pieces, `<name>.1` the newest of them. A line that cannot be written is counted."""
 
-    def __init__(self, path: Path, *, most_bytes: int = MOST_BYTES) -> None:
-        self._path, self._most_bytes = path, most_bytes
+    def __init__(self, path: Path, *, max_bytes: int = MAX_BYTES) -> None:
+        self._path, self._most_bytes = path, max_bytes
         self._handle = -1
         self._size = 0
         self._whole = True  # whether the last line was written to its end
@@ -21,7 +21,7 @@ class LogFile:
             rotate(path)
 
     def write(self, line: bytes) -> None:
-        """Writes a whole line. On any fault it is lost, and the next one that can be written says how many were."""
+        """Writes a whole line. On an error the line is lost, and the next written one says how many were."""
         said = (
             f"--- {self.lost} lines before this one could not be written ---\n".encode() if self.lost else b""
         )
@@ -51,7 +51,7 @@ class LogFile:
             self._size = os.fstat(self._handle).st_size
 
     def _write(self, data: bytes) -> None:
-        """All of it. Raises OSError; what a full disk took of the line stays as a line of its own."""
+        """Writes all of it. Raises OSError; the part of a line that a full disk took stays as a line of its own."""
         while data:
             written = os.write(self._handle, data)
             self._size += written

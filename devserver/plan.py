@@ -18,11 +18,15 @@ from urllib.parse import urlsplit
 from django.core.exceptions import ImproperlyConfigured
 
 from llm.endpoints import LOCAL_URL_VARIABLE, read_endpoints
+from stories.operations.atomic_files import write_file
 from ultraman_site.environment import BASE_DIR, GROUP, load, read_file
 
 HOST = "127.0.0.1"
 LOOPBACK_HOSTS = {"127.0.0.1", "localhost", "[::1]", "testserver"}
 OWN_PORTS = range(20_000, 30_000)  # below the ports that outgoing connections borrow
+RUN_ENV_COMMENT = (
+    "# Written by `make run` at each start: where this copy lives. Changes made here are lost.\n"
+)
 PLAIN_VALUE = re.compile(r"[\w./:@%+,=~-]*")
 
 
@@ -103,14 +107,8 @@ def write_run_env(plan: Plan) -> None:
 
     Keys that were given (in the environment or `.env`) are not written down.
     """
-    new = plan.data_dir / "run.env.new"
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-        file.write(
-            "# Written by `make run` at each start: where this copy lives. Changes made here are lost.\n"
-        )
-        file.writelines(f"{name}={_quote(value)}\n" for name, value in plan.run_env.items())
-    new.replace(plan.data_dir / "run.env")
+    lines = [RUN_ENV_COMMENT, *(f"{name}={_quote(value)}\n" for name, value in plan.run_env.items())]
+    write_file(plan.data_dir / "run.env", "".join(lines).encode(), mode=0o600)
 
 
 def is_free(port: int) -> bool:

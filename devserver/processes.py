@@ -16,8 +16,8 @@ from ultraman_site.environment import BASE_DIR
 Command = Sequence[str]
 
 
-class Warden:
-    """The supervisor's end of the pipe to `warden.py`; `held` is the lock that it shares."""
+class Reaper:
+    """The supervisor's end of the pipe to `reaper.py`; `held` is the lock that it shares."""
 
     def __init__(self, held: IO[str]) -> None:
         script = Path(__file__).with_name("reaper.py")
@@ -47,7 +47,7 @@ class Warden:
             self._process.stdin.write(f"{number}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            # Someone killed the warden; the supervisor still ends its children itself.
+            # Someone killed the reaper; the supervisor still ends its children itself.
             return
 
 
@@ -55,12 +55,12 @@ class Child:
     """A running process; `started` is on the monotonic clock."""
 
     def __init__(
-        self, name: str, command: Command, *, environment: Mapping[str, str], console: Console, warden: Warden
+        self, name: str, command: Command, *, environment: Mapping[str, str], console: Console, reaper: Reaper
     ) -> None:
         self.name = name
         self.started = time.monotonic()
-        self._console, self._warden = console, warden
-        self._buried = False
+        self._console, self._reaper = console, reaper
+        self._reaped = False
         self._process = subprocess.Popen(  # noqa: S603  (from services.py)
             command,
             cwd=BASE_DIR,
@@ -70,7 +70,7 @@ class Child:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        warden.add(self._process.pid)
+        reaper.add(self._process.pid)
         self._reader = threading.Thread(target=self._relay, name=f"log of {name}", daemon=True)
         self._reader.start()
 
@@ -86,10 +86,10 @@ class Child:
     def ended(self) -> int | None:
         """None while it runs, then its exit code (-9: by signal 9); what it started is ended with it."""
         code = self._process.poll()
-        if code is not None and not self._buried:
-            self._buried = True
+        if code is not None and not self._reaped:
+            self._reaped = True
             send(self.pid, signal.SIGKILL)
-            self._warden.remove(self.pid)
+            self._reaper.remove(self.pid)
         return code
 
     def send(self, number: int) -> None:

@@ -1,8 +1,8 @@
 """Ends the children if the supervisor dies without having done so (kill -9, out of memory).
 
-A small process of its own, started by path. It reads process group numbers from a pipe, `+123` for a start
-and `-123` for an end, whose other end only the supervisor holds: when that closes, the groups still listed
-are ended. Needs nothing but a pipe and process groups, so it works on Linux and macOS alike. It holds the
+A small process of its own, started by path. It reads process group numbers from a pipe: `123` for a start,
+`-123` for an end. Only the supervisor holds the other end: when that closes, the groups still listed are
+ended. It needs nothing but a pipe and process groups, so it works on Linux and macOS alike. It holds the
 lock of DATA_DIR too, so that the next start waits until it is done.
 """
 

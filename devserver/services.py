@@ -21,7 +21,7 @@ WORKER = (
     "--without-mingle",
     "--without-heartbeat",
 )
-# What the site leans on in uvicorn. Of its own accord it believes what any peer on loopback claims to be.
+# What the site needs of uvicorn. Without --no-proxy-headers it believes the headers of any peer on loopback.
 EDGE = (
     *("--ws", "ultraman_site.handshake:AnsweringProtocol", "--ws-per-message-deflate", "false"),
     *("--ws-max-size", "65536", "--no-proxy-headers"),
@@ -36,8 +36,8 @@ class Service:
     command: tuple[str, ...]
 
 
-def beneath(plan: Plan) -> list[Service]:
-    """What the site stands on, as far as it is ours."""
+def foundations(plan: Plan) -> list[Service]:
+    """Redis and the model server, where `make run` is to start them."""
     services = []
     if plan.redis_port:
         services.append(Service("redis", _redis(plan)))

@@ -1,4 +1,4 @@
-"""The terminal, or whatever our standard output is: written by a thread of its own, so that nobody waits for it.
+"""Our standard output, a terminal or a file: a thread of its own writes it, so that nobody waits for it.
 
 A paused terminal or a pipe that nobody reads would otherwise stop every process of the site at its next line.
 """
@@ -12,17 +12,17 @@ from contextlib import suppress
 
 from devserver.disk import NO_ROOM
 
-MOST_WAITING = 10_000  # lines
+MAX_WAITING = 10_000  # lines
 CLOSING_SECONDS = 2.0
 ROOM_SECONDS = 0.5  # between two tries while there is no room
 
 
 class Terminal:
-    """Lines for our standard output, in order. Those that find no room in the queue are counted, and told of later."""
+    """Lines for our standard output, in order. A full queue drops lines; the next line says how many."""
 
     def __init__(self, handle: int, *, encoding: str) -> None:
         self._handle, self._encoding = handle, encoding
-        self._lines: queue.Queue[str | None] = queue.Queue(MOST_WAITING)
+        self._lines: queue.Queue[str | None] = queue.Queue(MAX_WAITING)
         self._lost = 0
         self._closing = False
         self._writer = threading.Thread(target=self._write_all, name="terminal", daemon=True)
@@ -54,7 +54,7 @@ class Terminal:
                 return
 
     def _write(self, data: bytes) -> None:
-        """All of it; on a full disk (`make run > file`) when there is room again."""
+        """Writes all of it; on a full disk (`make run > file`) it waits for room."""
         while data:
             try:
                 data = data[os.write(self._handle, data) :]
@@ -64,7 +64,7 @@ class Terminal:
                 time.sleep(ROOM_SECONDS)
 
     def _give_up(self) -> None:
-        """The reader is gone: the site lives on, and python must not trip at exit either."""
+        """Writes to nowhere from now on: our reader is gone, the site goes on, and Python exits without an error."""
         with suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._handle)

@@ -11,7 +11,7 @@ from finetuning.models import Job
 from finetuning.results import COLUMNS
 
 CURVES = ("training_loss", "validation_loss", "training_token_accuracy", "validation_token_accuracy")
-MOST_POINTS = 600
+MAX_POINTS = 600
 
 
 def results_csv(job: Job) -> str:
@@ -33,7 +33,7 @@ def curves(job: Job) -> dict[str, list[Any]]:
     A step that measured validation is always kept: there are few of them.
     """
     steps = list(job.steps.order_by("step").values("step", *CURVES))
-    every = -(-len(steps) // MOST_POINTS) or 1
+    every = -(-len(steps) // MAX_POINTS) or 1
     last = len(steps) - 1
     kept = [
         step

@@ -1,6 +1,6 @@
 """Reads what a provider measured: metrics of events, the results file in today's or the notebook's columns.
 
-Floor 5, pure: bytes or a mapping in, `Figures` out. Blank, -1 and not-a-number are all "not measured".
+Pure: bytes or a mapping in, `Figures` out. Blank, -1 and not-a-number are all "not measured".
 """
 
 import base64
@@ -16,8 +16,8 @@ from django.utils.translation import gettext as _
 
 from finetuning.errors import UnreadableResults
 
-MOST_STEPS = 2_000_000_000
-MOST = 1e15
+MAX_STEPS = 2_000_000_000
+MAX_FIGURE = 1e15
 SOURCES: dict[str, tuple[str, ...]] = {
     "elapsed_tokens": ("elapsed_tokens",),
     "elapsed_examples": ("elapsed_examples",),
@@ -66,7 +66,7 @@ COLUMNS = tuple(field.name for field in fields(Figures))
 def read_figures(values: Mapping[str, Any]) -> Figures | None:
     """The figures of one event or one line; None if it names no step or measures nothing."""
     step = _number(values.get("step"))
-    if step is None or step > MOST_STEPS:
+    if step is None or step > MAX_STEPS:
         return None
     known: dict[str, Any] = {}
     for name, sources in SOURCES.items():
@@ -79,7 +79,7 @@ def read_figures(values: Mapping[str, Any]) -> Figures | None:
 def read_total_steps(values: Mapping[str, Any]) -> int:
     """How many steps the training will take, by one of its events; 0 if it does not say."""
     total = _number(values.get("total_steps")) or 0
-    return int(total) if total <= MOST_STEPS else 0
+    return int(total) if total <= MAX_STEPS else 0
 
 
 def parse_results(content: bytes) -> list[Figures]:
@@ -124,4 +124,4 @@ def _number(raw: Any) -> float | None:
         return None
     if isinstance(raw, bool):
         return None
-    return number if math.isfinite(number) and 0 <= number <= MOST else None
+    return number if math.isfinite(number) and 0 <= number <= MAX_FIGURE else None

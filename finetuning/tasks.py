@@ -1,4 +1,4 @@
-"""The tasks of training: load, call, go on. The rows say what is due; a lost message is no loss."""
+"""The tasks of training: load, call, go on. The rows say what is due, so a lost message loses nothing."""
 
 from celery import shared_task
 from django.utils import timezone

@@ -21,7 +21,7 @@ def _place(order: tuple[str, ...], name: str) -> tuple[int, str]:
     return (order.index(name) if name in order else len(order), name)
 
 
-class OfficeSite(admin.AdminSite):
+class EditorialSite(admin.AdminSite):
     site_header = _("奥特曼故事 · 编辑部")
     site_title = _("编辑部")
     index_title = _("今天的工作")

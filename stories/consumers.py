@@ -75,10 +75,12 @@ class StoryConsumer(AsyncWebsocketConsumer):
         self.reader = _reader(self.scope)
         story, refusal = await in_database(_find, self.scope["url_route"]["kwargs"]["pk"], self.reader)
         if story is None:
-            return await self.close(refusal)
+            await self.close(refusal)
+            return
         self.socket_name = uuid4().hex
         if not await connection_limits.admit(self.reader.address, self.socket_name):
-            return await self.close(CLOSE_BUSY)
+            await self.close(CLOSE_BUSY)
+            return
         self.story = story
         self.viewer = viewer.Viewer(**_position(self.scope["query_string"]))
         self.subscription = current_broker().subscribe(story.pk)
@@ -94,7 +96,8 @@ class StoryConsumer(AsyncWebsocketConsumer):
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """A viewer may send "stop". Any other message is ignored, and too many messages end the socket."""
         if not self.window.allows():
-            return await self.close(CLOSE_POLICY)
+            await self.close(CLOSE_POLICY)
+            return
         if self.story and _is_stop(text_data) and await in_database(_stop, self.story, self.reader):
             self.subscription.request_resync()
 

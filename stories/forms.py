@@ -14,7 +14,7 @@ from stories.library.pages import Order
 from stories.models import Ingredient, Reaction
 from stories.values.combos import AXES, MAX_LENGTH, Combo, axis_label, clean_ingredient
 
-MOST_WORDS = 5
+MAX_WORDS = 5
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class ChipOrTyped(forms.TextInput):
     """Reads the text named like the field; where it is empty, the chip named `<field>_chip`."""
 
     def value_from_datadict(self, data: Any, files: Any, name: str) -> str:
-        typed = data.get(name, "")
-        return typed if typed.strip() else data.get(f"{name}_chip", "")
+        typed: str = data.get(name, "")
+        chip: str = data.get(f"{name}_chip", "")
+        return typed if typed.strip() else chip
 
 
 class IngredientField(forms.Field):
@@ -92,7 +93,7 @@ class AskForm(forms.Form):
 
 
 @dataclass(frozen=True)
-class Wish:
+class LibrarySearch:
     """What a reader looks for in the library. `query` is what they typed, `words` what is looked for."""
 
     query: str
@@ -107,7 +108,7 @@ class Wish:
 
 
 class LibraryForm(forms.Form):
-    """The library's address. What cannot be read in it is left out: an address is not a form one fills."""
+    """The library's address. Unreadable values are left out: nobody fills an address in, so it shows no errors."""
 
     q = forms.CharField(required=False, max_length=60)
     dynasty = forms.CharField(required=False, max_length=MAX_LENGTH)
@@ -116,13 +117,13 @@ class LibraryForm(forms.Form):
     order = forms.ChoiceField(required=False, choices=Order.choices)
 
     @property
-    def wish(self) -> Wish:
+    def search(self) -> LibrarySearch:
         self.is_valid()
         read = self.cleaned_data
         query: str = read.get("q", "")
-        return Wish(
+        return LibrarySearch(
             query=query,
-            words=query.split()[:MOST_WORDS],
+            words=query.split()[:MAX_WORDS],
             ingredients={axis: read[axis] for axis in AXES if read.get(axis)},
             order=read.get("order") or Order.NEWEST,
         )

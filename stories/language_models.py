@@ -14,7 +14,7 @@ from llm import calls, clients
 from llm.errors import Refused
 from stories.errors import StoryError, UnknownModel
 from stories.models import AuditEntry, LanguageModel, PromptStyle
-from stories.models.language_models import MOST_USD, PRICES
+from stories.models.language_models import MAX_USD, PRICES
 from stories.operations.audit import Actor, record
 from stories.values.prices import Prices, prices_for
 
@@ -82,11 +82,11 @@ def orderable_model(name: str) -> LanguageModel:
 def reprice(model: LanguageModel, prices: Prices, *, by: Actor) -> bool:
     """Sets what a model costs, and writes down who did it; False if nothing changed.
 
-    Raises `StoryError` for a price that is negative, no number, or above `MOST_USD`.
+    Raises `StoryError` for a price that is negative, no number, or above `MAX_USD`.
     """
     for price in prices:
-        if price is not None and not (price.is_finite() and 0 <= price <= MOST_USD):
-            raise StoryError(_("价格要在 0 到 %(most)s 美元之间。") % {"most": MOST_USD})
+        if price is not None and not (price.is_finite() and 0 <= price <= MAX_USD):
+            raise StoryError(_("价格要在 0 到 %(most)s 美元之间。") % {"most": MAX_USD})
     with transaction.atomic():
         row = LanguageModel.objects.get(pk=model.pk)
         before, after = _as_text(prices_of(row)), _as_text(prices)

@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable
+from http import HTTPStatus
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -9,9 +10,7 @@ from django.shortcuts import render
 from stories.readers.identity import COOKIE, Reader, read_key
 from stories.values import addresses
 
-TOO_LONG = (
-    "stories.too_long"  # in the ASGI scope of a body that was refused: the most it might have been, bytes
-)
+TOO_LONG = "stories.too_long"  # in the ASGI scope of a body that was refused: the bound it passed, in bytes
 
 
 class BodyMiddleware:
@@ -26,9 +25,9 @@ class BodyMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponse:
         most = getattr(request, "scope", {}).get(TOO_LONG)
         if most is not None:
-            return render(request, "413.html", {"most": most}, status=413)
+            return render(request, "413.html", {"most": most}, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         if not is_utf8((request.content_params or {}).get("charset", "utf-8")):
-            return render(request, "415.html", status=415)
+            return render(request, "415.html", status=HTTPStatus.UNSUPPORTED_MEDIA_TYPE)
         if request.encoding:
             request.encoding = "utf-8"  # Django knows it by this name alone
         return self.get_response(request)

@@ -28,7 +28,7 @@ TRIAL = Combo("唐", "隐形", "轻松")
 TRIAL_TOKENS = 60
 SHOWN = 60  # characters of the answer
 SOON = 30  # days
-LONGEST_SILENCE = 30.0  # seconds: somebody waits at a page
+MAX_SILENCE = 30.0  # seconds: somebody waits at a page
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _open(model: LanguageModel, ask: calls.Ask) -> Attempt:
     try:
         with transaction.atomic():
             attempt = open_promotion(model, ask)
-            # Only now: a press that ended a moment ago promoted it in the transaction that let ours in.
+            # Asked only now: an attempt that ended a moment ago may have promoted the model already.
             if LanguageModel.objects.promoted().first() == model:
                 raise _InUse
             return attempt
@@ -84,7 +84,7 @@ def _open(model: LanguageModel, ask: calls.Ask) -> Attempt:
 def _call(attempt: Attempt, ask: calls.Ask) -> Answer:
     model = attempt.language_model
     try:
-        return calls.complete(model.endpoint, ask, seconds=LONGEST_SILENCE)
+        return calls.complete(model.endpoint, ask, seconds=MAX_SILENCE)
     except LLMError as error:
         settle(attempt, state=of_error(error, for_reader=False).attempt_state, error=str(error))
         raise _stays_out(model, str(error)) from error

@@ -120,6 +120,6 @@ def enqueue_run(run: Run) -> bool:
     stories = sweeper.next_of_run(run)
     told = all(enqueue_story(story) for story in stories)
     if told:
-        # Marked only now: what a crash or an absent Redis left untold, the sweeper soon finds.
+        # Marked only after Redis has them: the sweeper publishes stories without the mark.
         sweeper.mark_told(stories)
     return told

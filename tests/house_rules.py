@@ -1,18 +1,20 @@
 """The house rules that import-linter cannot say; who may import whom stands in pyproject.toml.
 
-A rule takes a `Module` and returns what is wrong with it, as sentences; tests/test_architecture.py applies
-each to every module, and to a made-up one that breaks it.
+A rule takes a `Module`, or all of them, and returns what is wrong, as sentences; tests/test_architecture.py
+applies each to every module, and to made-up ones that break it.
 """
 
 import ast
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from tests.environment import BASE_DIR
 
-PACKAGES = ("devserver", "ultraman_site", "finetuning", "stories", "llm", "model_server")
+SITE = ("devserver", "ultraman_site", "finetuning", "stories", "llm")
+PACKAGES = (*SITE, "model_server")
 FILE_LINES, FUNCTION_LINES = 350, 50
 
 
@@ -72,6 +74,22 @@ def no_sharp_tools(module: Module) -> list[str]:
 
 
 RULES = [files_fit_in_one_reading, no_sharp_tools]
+
+
+def class_names_stand_for_one_thing(modules: Iterable[Module]) -> list[str]:
+    """No two classes of the site have the same name; the model server is a program of its own.
+
+    Django finds a command by the name `Command`. A class inside another one is called by both names
+    (`Story.State`, `Run.Meta`), so it is not looked at.
+    """
+    places: dict[str, list[str]] = {}
+    for module in modules:
+        if module.name.split(".")[0] in SITE:
+            for node in module.tree.body:
+                if isinstance(node, ast.ClassDef) and node.name != "Command":
+                    places.setdefault(node.name, []).append(module.name)
+    return [f"{name} is a class in {' and '.join(found)}" for name, found in places.items() if len(found) > 1]
+
 
 # --- pages and scripts ----------------------------------------------------------------------------------
 

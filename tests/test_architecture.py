@@ -114,6 +114,37 @@ def test_each_sharp_tool_is_seen(source):
     assert len(house_rules.no_sharp_tools(Module("stories.views", source))) == 1
 
 
+# --- a rule for all files together ------------------------------------------------------------------------
+
+
+def test_no_class_name_stands_for_two_things():
+    assert house_rules.class_names_stand_for_one_thing(house_rules.modules()) == []
+
+
+def test_two_classes_of_one_name_are_seen():
+    wish = "class Wish:\n    pass\n"
+    wrong = house_rules.class_names_stand_for_one_thing(
+        [Module("stories.forms", wish), Module("stories.runs.plan", wish), Module("model_server.app", wish)]
+    )
+
+    assert wrong == ["Wish is a class in stories.forms and stories.runs.plan"]
+
+
+@pytest.mark.parametrize(
+    ("source", "other"),
+    [
+        ("class Command:\n    pass\n", "finetuning.management.commands.train"),
+        ("class Run:\n    class State:\n        pass\n", "finetuning.models.jobs"),
+        ("class Answer:\n    pass\n", "model_server.engines.base"),
+    ],
+)
+def test_commands_inner_classes_and_the_model_server_may_share_names(source, other):
+    twin = source.replace("class Run", "class Job")
+    modules = [Module("stories.models.runs", source), Module(other, twin)]
+
+    assert house_rules.class_names_stand_for_one_thing(modules) == []
+
+
 # --- pages and scripts ----------------------------------------------------------------------------------
 
 

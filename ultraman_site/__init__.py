@@ -1,4 +1,4 @@
-"""The site: settings, wiring and the one place that builds an OpenAI client."""
+"""The settings and the wiring of the site."""
 
 from ultraman_site.celery import app as celery_app
 

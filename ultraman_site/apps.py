@@ -1,7 +1,7 @@
-"""Django's admin with our frame around it."""
+"""Django's admin, by our own admin site."""
 
 from django.contrib.admin.apps import AdminConfig
 
 
-class OfficeConfig(AdminConfig):
-    default_site = "stories.admin_site.OfficeSite"
+class EditorialConfig(AdminConfig):
+    default_site = "stories.admin_site.EditorialSite"

@@ -1,6 +1,6 @@
 """The Celery application: queues, the beat schedule, and the workers' signs of life.
 
-Queues: `readers` (a reader is waiting), `bulk` (runs), `checks` (the look at new stories), `training` (uploads,
+Queues: `readers` (a reader is waiting), `bulk` (runs), `checks` (the check of new stories), `training` (uploads,
 jobs, imports), `housekeeping` (sweeps, seconds each). Bulk work never stands before a reader: it has another worker.
 """
 
@@ -34,7 +34,7 @@ app.conf.task_routes = {
     "finetuning.tasks.advance_job": {"queue": "training"},
     "finetuning.tasks.sweep_jobs": {"queue": "housekeeping"},
 }
-# A sweep that waited longer than its turn is of no use: the next one does its work.
+# A sweep that waited longer than its interval expires: the next one does its work.
 app.conf.beat_schedule = {
     "sweep stories": {"task": "stories.tasks.sweep", "schedule": 10.0, "options": {"expires": 10}},
     "check stories": {

@@ -1,4 +1,4 @@
-"""What one line of a log may hold: bounded, and without anything that a terminal or a reader takes for more.
+"""What one line of a log may hold: bounded, and without characters that look like more lines or steer a terminal.
 
 A story, a header or a provider's answer may stand in a message. Its line breaks would make up events that never were,
 its control characters would paint the terminal, its megabyte would push everything else out of the log.
@@ -7,8 +7,8 @@ its control characters would paint the terminal, its megabyte would push everyth
 import logging
 import re
 
-MOST_CHARACTERS = 4_000
-MOST_TRACE_LINES = 80
+MAX_CHARACTERS = 4_000
+MAX_TRACE_LINES = 80
 TRACE_MARK = "  | "  # before each line of a traceback: no event begins like this
 
 # C0 and C1 controls, the two line separators of Unicode, bidi controls, lone surrogates; a tab may stay.
@@ -16,9 +16,9 @@ _UNSAFE = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u206
 
 
 def one_line(text: str, *, cut: int = 0) -> str:
-    """`text` escaped, at most `MOST_CHARACTERS` of it, with the number of those left out; `cut` were lost before."""
-    cut += max(0, len(text) - MOST_CHARACTERS)
-    line = _UNSAFE.sub(_escaped, text[:MOST_CHARACTERS])
+    """`text` escaped, at most `MAX_CHARACTERS` of it, with the number of those left out; `cut` were lost before."""
+    cut += max(0, len(text) - MAX_CHARACTERS)
+    line = _UNSAFE.sub(_escaped, text[:MAX_CHARACTERS])
     return f"{line} … [{cut:,} more characters cut]" if cut else line
 
 
@@ -42,6 +42,6 @@ class LineFormatter(logging.Formatter):
 
     def _marked(self, trace: str) -> list[str]:
         lines = trace.split("\n")
-        left_out = len(lines) - MOST_TRACE_LINES
+        left_out = len(lines) - MAX_TRACE_LINES
         said = [f"{TRACE_MARK}… [{left_out} older lines cut]"] if left_out > 0 else []
-        return said + [TRACE_MARK + one_line(line) for line in lines[-MOST_TRACE_LINES:]]
+        return said + [TRACE_MARK + one_line(line) for line in lines[-MAX_TRACE_LINES:]]

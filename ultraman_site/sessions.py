@@ -1,4 +1,4 @@
-"""Sessions in Django's table; a cookie that no session can have is none.
+"""Sessions in Django's table; an impossible cookie counts as absent.
 
 A quoted cookie may hold any character, and PostgreSQL refuses a NUL: that was an error on every page.
 """

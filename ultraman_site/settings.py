@@ -39,7 +39,7 @@ STORAGES = {
 }
 
 INSTALLED_APPS = [
-    "ultraman_site.apps.OfficeConfig",
+    "ultraman_site.apps.EditorialConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -112,7 +112,7 @@ if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # One writer at a time: take its lock when a transaction begins, wait for it, and let readers go on.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",
-        "timeout": values.count("SQLITE_TIMEOUT"),  # seconds; who would wait for longer is told so
+        "timeout": values.count("SQLITE_TIMEOUT"),  # seconds; after that the page asks to try again
         "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
     }
     # Opening one costs milliseconds, and who closes the last one writes the whole log back to the file.
@@ -126,11 +126,11 @@ REDIS_URL = values.text("REDIS_URL")
 CELERY_BROKER_URL = REDIS_URL
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_DEFAULT_QUEUE = "bulk"
-# Taken is taken: rows, leases and the sweeper see to what a lost worker leaves. A message still unacknowledged
+# Acknowledged on receipt: leases and the sweeper see to the rows of a lost worker. A message still unacknowledged
 # when Redis goes away would bring the whole worker down with it, and all its streams (kombu 5.7).
 CELERY_TASK_ACKS_LATE = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-CELERY_WORKER_DISABLE_PREFETCH = True  # what no thread is free for waits in Redis, for any worker
+CELERY_WORKER_DISABLE_PREFETCH = True  # a message that no thread is free for waits in Redis, for any worker
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_PUBLISH_RETRY = False
@@ -160,7 +160,7 @@ SITE_STORIES_PER_DAY = values.count_or_none("SITE_STORIES_PER_DAY")
 # What becomes of an order whose ingredients could not be moderated because the call itself failed.
 MODERATION_FAIL_OPEN = values.flag("MODERATION_FAIL_OPEN")
 
-# The look at each story on its arrival: when it is flagged. Flags sort the queue and decide nothing.
+# The check of each new story: when it is flagged. Flags sort the queue and decide nothing.
 QUALITY_SHORTEST = values.count("QUALITY_SHORTEST")
 QUALITY_LONGEST = values.count("QUALITY_LONGEST")
 QUALITY_CHINESE_SHARE = values.count("QUALITY_CHINESE_PERCENT") / 100

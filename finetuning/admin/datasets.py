@@ -1,22 +1,20 @@
 """Datasets: built in two presses, looked at, downloaded; never changed."""
 
-from typing import Any
-
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse
 from django.http import HttpResponseRedirect as Redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.http import content_disposition_header
 from django.utils.translation import gettext as _
 
-from finetuning.admin.base import errors_as_messages, sign
 from finetuning.admin.forms import BuildForm
 from finetuning.datasets import Preview, build_dataset, open_file
-from finetuning.errors import BadDataset
+from finetuning.errors import BadDataset, TrainingError
 from finetuning.models import Dataset, DatasetRow
-from stories.admin.base import ReadOnlyAdmin, check_permission, find_or_404, page_context
+from stories.admin.base import PageAdmin, check_permission, find_or_404, page_context, sign
+from stories.errors import StoryError
 from stories.library.labels import LABEL_SUFFIX, file_label
 from stories.models import Story
 
@@ -24,7 +22,8 @@ FIRST_ROWS = 6
 
 
 @admin.register(Dataset)
-class DatasetAdmin(ReadOnlyAdmin):
+class DatasetAdmin(PageAdmin):
+    errors = (StoryError, TrainingError)
     list_display = (
         *("__str__", "format", "training_rows", "validation_rows", "tokens", "since"),
         *("created_by", "created_at"),
@@ -51,9 +50,7 @@ class DatasetAdmin(ReadOnlyAdmin):
 
     # --- building ---------------------------------------------------------------------------------------
 
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def order_page(self, request: HttpRequest) -> HttpResponse:
         """The first press shows what would go in; the second, on the same choices, freezes it."""
         check_permission(request, "finetuning.add_dataset")
         form = BuildForm(request.POST or None)
@@ -75,12 +72,12 @@ class DatasetAdmin(ReadOnlyAdmin):
         return TemplateResponse(request, "admin/finetuning/dataset/build.html", context)
 
     def _build(self, request: HttpRequest, form: BuildForm, *, mark: str) -> Dataset | None:
-        """The dataset; None, with a message, if it was refused or is not what was shown any more."""
+        """The dataset; None, with a message, if it was refused or would not be what was shown."""
         name = form.cleaned_data["name"]
         if request.POST.get("mark") != mark:
             messages.warning(request, _("选项或故事有了变化，请再看一遍。"))
             return None
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             dataset = build_dataset(name, **form.choices, by=request.user)  # type: ignore[arg-type]
             self.log_addition(request, dataset, {"added": {"name": str(dataset), "object": dataset.sha256}})
             messages.success(request, _("数据集 %(dataset)s 建好了。") % {"dataset": dataset})
@@ -89,16 +86,7 @@ class DatasetAdmin(ReadOnlyAdmin):
 
     # --- looking ----------------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        dataset = find_or_404(self, request, object_id)
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+    def row_page(self, request: HttpRequest, dataset: Dataset, /) -> HttpResponse:
         context = page_context(
             self,
             request,
@@ -144,7 +132,7 @@ def _frozen(dataset: Dataset, split: str) -> tuple[str, str, int, str]:
 
 
 def build_mark(form: BuildForm, preview: Preview) -> str:
-    """Of the choices, the rows they give and the version that comes next: pressed twice, it fits once."""
+    """Marks the choices, the rows they give and the next version: after one build the mark no longer fits."""
     name, choices = form.cleaned_data["name"], form.choices
     newest = Dataset.objects.filter(name=name).order_by("-version").values_list("version", flat=True).first()
     keys = {"runs": [run.pk for run in choices["runs"]], "since": str(choices["since"])}

@@ -13,7 +13,7 @@ from finetuning.models import Job
 
 
 @dataclass(frozen=True)
-class Decision:
+class JobDecision:
     """`act` is the domain's function, told who decides; `done` is said after it."""
 
     name: str
@@ -26,7 +26,7 @@ class Decision:
 DECISIONS = {
     one.name: one
     for one in (
-        Decision(
+        JobDecision(
             "cancel",
             gettext_lazy("取消任务"),
             gettext_lazy(
@@ -35,14 +35,14 @@ DECISIONS = {
             gettext_lazy("已取消，或已要求对方取消。"),
             lambda job, by: training.cancel_job(job, by=by),
         ),
-        Decision(
+        JobDecision(
             "look",
             gettext_lazy("再查一次"),
             gettext_lazy("再到对方那里找一次带着本任务标识的文件或任务。不会新建任何东西。"),
             gettext_lazy("正在查找。"),
             lambda job, _by: training.look_again(job),
         ),
-        Decision(
+        JobDecision(
             "resend",
             gettext_lazy("重新发送"),
             gettext_lazy(
@@ -51,7 +51,7 @@ DECISIONS = {
             gettext_lazy("已重新发送。"),
             lambda job, by: training.send_again(job, by=by),
         ),
-        Decision(
+        JobDecision(
             "abandon",
             gettext_lazy("放弃任务"),
             gettext_lazy("不再查找，任务记为已取消。如果可能已经下单，预留的费用记为已花费。"),
@@ -62,7 +62,7 @@ DECISIONS = {
 }
 
 
-def decide(job: Job, decision: Decision, *, by: User) -> str:
+def decide(job: Job, decision: JobDecision, *, by: User) -> str:
     """Takes the decision; the sentence of what was done. Raises `BadJob`."""
     decision.act(job, by)
     return _("任务 %(job)s：%(done)s") % {"job": job, "done": decision.done}

@@ -14,7 +14,7 @@ from finetuning.datasets import Preview, preview_dataset
 from finetuning.models import Dataset
 from stories.models import LanguageModel, Run, Story
 
-MOST_RUNS = 60
+MAX_RUNS = 60
 
 
 class RunChoices(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # no generic when it runs
@@ -50,7 +50,7 @@ class BuildForm(forms.Form):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         approved = Count("stories", filter=Q(stories__verdict=Story.Verdict.APPROVED))
-        newest = Run.objects.annotate(approved=approved).filter(approved__gt=0).values("pk")[:MOST_RUNS]
+        newest = Run.objects.annotate(approved=approved).filter(approved__gt=0).values("pk")[:MAX_RUNS]
         field: Any = self.fields["runs"]
         field.queryset = Run.objects.filter(pk__in=list(newest.values_list("pk", flat=True))).annotate(
             approved=approved
@@ -66,7 +66,7 @@ class BuildForm(forms.Form):
         return preview_dataset(**self.choices)
 
 
-class OrderForm(forms.Form):
+class JobOrderForm(forms.Form):
     """After `is_valid()`: `order` for `order_job`."""
 
     dataset = forms.ModelChoiceField(
@@ -121,6 +121,6 @@ class OrderForm(forms.Form):
 
     @property
     def order(self) -> dict[str, Any]:
-        """The keyword arguments of `order_job` but for the dataset and the person."""
-        names = ("model", "suffix", "epochs", "batch_size", "learning_rate_multiplier")
-        return {name: self.cleaned_data[name] for name in names}
+        """The arguments of `order_job`, but for the person."""
+        chosen = {name: self.cleaned_data[name] for name in ("dataset", "model", "suffix")}
+        return chosen | {"asked": self.asked}

@@ -1,11 +1,12 @@
 """Jobs: ordered in two presses with their price, watched while they train, decided on, promoted from."""
 
+from dataclasses import asdict
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, JsonResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http import HttpResponseRedirect as Redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -13,14 +14,13 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from finetuning import tasks, training
-from finetuning.admin.base import errors_as_messages, sign
 from finetuning.admin.decisions import DECISIONS, decide
-from finetuning.admin.forms import OrderForm
-from finetuning.admin.quotes import Quote, quote_order
+from finetuning.admin.forms import JobOrderForm
+from finetuning.admin.quotes import JobQuote, quote_order
 from finetuning.errors import BadJob, TrainingError
 from finetuning.exports import curves, results_csv
 from finetuning.models import Dataset, Job
-from stories.admin.base import check_permission, find_or_404, page_context
+from stories.admin.base import PageAdmin, check_permission, find_or_404, page_context, sign
 from stories.admin.corrections import CorrectableAdmin
 from stories.admin.filters import DoubtFilter
 from stories.errors import StoryError
@@ -29,12 +29,12 @@ from stories.operations.task_queue import enqueue
 from stories.values.money import show
 
 START = "finetuning.start_job"
-MOST_EVENTS = 40
-MOST_TABLE_ROWS = 40
+MAX_EVENTS = 40
+MAX_TABLE_ROWS = 40
 
 
 @admin.register(Job)
-class JobAdmin(CorrectableAdmin):
+class JobAdmin(PageAdmin, CorrectableAdmin):
     correct_permission = START
     correct = staticmethod(training.correct_job)
     errors = (StoryError, TrainingError)
@@ -68,15 +68,13 @@ class JobAdmin(CorrectableAdmin):
 
     # --- ordering ---------------------------------------------------------------------------------------
 
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def order_page(self, request: HttpRequest) -> HttpResponse:
         """The first press names the price; the second, on the same order at the same price, starts it."""
         person = check_permission(request, START)
-        form = OrderForm(request.POST or None, initial=chosen(request))
+        form = JobOrderForm(request.POST or None, initial=chosen(request))
         quote = None
         if request.method == "POST" and form.is_valid():
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 quote = quote_order(form)
                 if "confirm" in request.POST and request.POST.get("mark") == order_mark(form, quote):
                     return self._order(request, form, by=person)
@@ -91,25 +89,16 @@ class JobAdmin(CorrectableAdmin):
         )
         return TemplateResponse(request, "admin/finetuning/job/order.html", context)
 
-    def _order(self, request: HttpRequest, form: OrderForm, *, by: User) -> HttpResponse:
-        """A double press ends at the same job."""
-        job = training.order_job(form.cleaned_data["dataset"], **form.order, by=by)
+    def _order(self, request: HttpRequest, form: JobOrderForm, *, by: User) -> HttpResponse:
+        """Orders the job. A second press of the same order finds the first one's job."""
+        job = training.order_job(**form.order, by=by)
         enqueue(tasks.advance_job, job.pk)
         self.log_addition(request, job, {"added": {"name": str(job), "object": show(estimate_of(job))}})
         return Redirect(reverse("admin:finetuning_job_change", args=[job.pk]))
 
     # --- watching ---------------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        job = find_or_404(self, request, object_id)
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+    def row_page(self, request: HttpRequest, job: Job, /) -> HttpResponse:
         title = _("微调任务 %(job)s") % {"job": job}
         context = page_context(self, request, title=title, table=table_of(job), **progress_of(job))
         return TemplateResponse(request, "admin/finetuning/job/change.html", context)
@@ -150,7 +139,7 @@ class JobAdmin(CorrectableAdmin):
         if request.method != "POST":
             context = page_context(self, request, title=decision.title, job=job, decision=decision)
             return TemplateResponse(request, "admin/finetuning/job/decide.html", context)
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             messages.success(request, decide(job, decision, by=person))
             enqueue(tasks.advance_job, job.pk)
             self.log_change(request, job, str(decision.title))
@@ -158,15 +147,16 @@ class JobAdmin(CorrectableAdmin):
 
 
 def chosen(request: HttpRequest) -> dict[str, Any]:
-    """What the page that led here chose: `?dataset=3&model=5`."""
+    """The initial choices in the address of the page: `?dataset=3&model=5`."""
     kinds = {"dataset": Dataset, "model": LanguageModel}
     return {name: request.GET[name] for name in kinds if request.GET.get(name, "").isdecimal()}
 
 
-def order_mark(form: OrderForm, quote: Quote) -> str:
+def order_mark(form: JobOrderForm, quote: JobQuote) -> str:
     return sign(
         {
-            **{name: str(value) for name, value in form.order.items()},
+            **form.order,
+            "asked": asdict(form.asked),
             "model": form.cleaned_data["model"].pk,
             "dataset": form.cleaned_data["dataset"].pk,
             "price": quote.price,
@@ -175,12 +165,12 @@ def order_mark(form: OrderForm, quote: Quote) -> str:
 
 
 def progress_of(job: Job) -> dict[str, Any]:
-    """What the page of a job shows, read now."""
+    """What the page of a job shows, read anew."""
     last = job.steps.order_by("-step").first()
     return {
         "job": job,
         "last": last,
-        "events": list(job.events.all()[:MOST_EVENTS]),
+        "events": list(job.events.all()[:MAX_EVENTS]),
         "is_live": not job.has_ended,
         "is_serving": is_serving(job),
         "is_unknown": job.state in Job.UNKNOWN,
@@ -204,6 +194,6 @@ def table_of(job: Job) -> list[list[str]]:
     """The chart's figures as words, for those who do not see it: at most forty steps, evenly."""
     columns = curves(job)
     rows = list(zip(*columns.values(), strict=True))
-    every = -(-len(rows) // MOST_TABLE_ROWS) or 1
+    every = -(-len(rows) // MAX_TABLE_ROWS) or 1
     kept = [row for number, row in enumerate(rows) if number % every == 0 or number == len(rows) - 1]
     return [[str(step), *("" if value is None else f"{value:.4f}" for value in rest)] for step, *rest in kept]

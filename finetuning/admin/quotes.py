@@ -6,14 +6,14 @@ from django.conf import settings
 from django.utils import timezone
 
 from finetuning import training
-from finetuning.admin.forms import OrderForm
+from finetuning.admin.forms import JobOrderForm
 from finetuning.models import Dataset, Job
 from stories.models import SpendDay
 from stories.values.money import show, to_micros
 
 
 @dataclass(frozen=True)
-class Quote:
+class JobQuote:
     """Money as it is shown; `price` in micro-USD, None if unknown. `limit` is "" without a daily limit."""
 
     dataset: Dataset
@@ -27,14 +27,14 @@ class Quote:
     unfinished: Job | None
 
 
-def quote_order(form: OrderForm) -> Quote:
+def quote_order(form: JobOrderForm) -> JobQuote:
     """The quote for a valid form. Raises `BadJob` or `UnknownModel` if it can't be ordered at all."""
     dataset, model = form.cleaned_data["dataset"], form.cleaned_data["model"]
     training.check_order(model, form.asked, suffix=form.cleaned_data["suffix"])
     price = training.estimate_price(dataset, model, form.asked.epochs)
     today = SpendDay.objects.filter(day=timezone.localdate()).first()
     limit = settings.DAILY_SPEND_LIMIT_USD
-    return Quote(
+    return JobQuote(
         dataset=dataset,
         price=price,
         shown=show(price),

@@ -1,4 +1,4 @@
-"""Datasets: approved stories, frozen. Way of one: selecting → lines → files → building."""
+"""Datasets: approved stories, frozen. The way of one: selection → lines → files → build."""
 
 from finetuning.datasets.build import Preview, build_dataset, find_dataset, preview_dataset
 from finetuning.datasets.files import full_path, open_file

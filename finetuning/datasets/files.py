@@ -1,13 +1,10 @@
-"""The files of datasets in MEDIA_ROOT/datasets: written beside, then renamed; named by their bytes.
+"""The files of datasets in MEDIA_ROOT/datasets, named by their bytes.
 
-A name that holds the sha256 makes writing repeatable: whoever writes the same bytes writes the same file, and
-a file that lies there is whole.
+A name holds the sha256, so writing is repeatable: the same bytes always give the same file, and every file
+there is whole.
 """
 
-import contextlib
 import hashlib
-import os
-import tempfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,6 +12,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 from finetuning.errors import BadDataset
+from stories.operations.atomic_files import write_file
 
 FOLDER = "datasets"
 
@@ -29,17 +27,7 @@ def store(content: bytes, *, name: str, split: str) -> str:
     place = Path(settings.MEDIA_ROOT) / relative
     for folder in (Path(settings.MEDIA_ROOT), place.parent):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=place.parent, prefix=".writing-")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, place)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+    write_file(place, content, mode=0o600)
     return relative
 
 

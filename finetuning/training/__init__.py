@@ -1,15 +1,19 @@
 """One fine-tune job, from order to model.
 
-planning     what is ordered, its price, and the order itself
-advancing    one step of a job: which of the steps below is next
-uploading    draft → uploading → uploaded | upload_unknown
-creating     uploaded → creating → created | create_unknown
-polling      created: status, events and figures, until the provider says it ended
-finishing    results, language model and bill, together
-deciding     what a person may decide: cancel, look again, send again, give up
-corrections  what a job really cost, said by a person
-claims       the compare-and-set all of them use
-remote       the calls to the provider
+plan             what is ordered, its price, and the order itself
+hyperparameters  what may be asked for, what is sent, what identifies a job
+steps            one step of a job: which of the next four modules takes it
+upload           draft → uploading → uploaded | upload_unknown
+creation         uploaded → creating → created | create_unknown
+poll             created: status, events and figures, until the provider says it ended
+completion       results, language model and bill, together
+transitions      what a failed call makes of a job: a later try, a refusal, an unknown outcome
+decisions        what a person may decide: cancel, look again, send again, give up
+bills            what a job costs, as far as its provider can be believed
+corrections      what a job really cost, said by a person
+figures          the figures of a job's steps, as rows
+states           the compare-and-set that all of them use
+remote           the calls to the provider
 """
 
 from finetuning.training.corrections import correct_job

@@ -11,7 +11,7 @@ from stories.values.money import cost, show
 
 @dataclass(frozen=True)
 class Bill:
-    """What a job costs: micro-USD, None where unknown; `doubt`: why that is not what its provider claims."""
+    """What a job costs: micro-USD, None where unknown; `doubt` says why it differs from the provider's claim."""
 
     price: int | None
     doubt: str = ""
@@ -21,9 +21,9 @@ NOTHING = Bill(0)
 
 
 def bill_for(job: Job, trained_tokens: int | None, *, odd: str = "") -> Bill:
-    """What a training of that many tokens costs, and never more than was reserved for it.
+    """What a training of that many tokens costs, at most what was reserved for it.
 
-    The reservation if the provider does not say how many, or names a number that can't be (`odd`).
+    The bill is the reservation if the provider names no number, or an impossible one (`odd`).
     """
     price = job.language_model.training_price
     words = {"claimed": odd or said(trained_tokens), "reserved": show(job.reserved)}

@@ -24,12 +24,12 @@ from stories.language_models import add_model
 from stories.models import LanguageModel, PromptStyle
 
 logger = logging.getLogger(__name__)
-PATIENCE = timedelta(minutes=10)
+MAX_REST_WAIT = timedelta(minutes=10)
 """How long a finished training waits for its last events, its results file or its model's name."""
 
 
 def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
-    """Publishes a training that the provider calls succeeded. A part that is missing is waited for, a while."""
+    """Publishes a training that the provider calls succeeded. A missing part is waited for, up to `MAX_REST_WAIT`."""
     waited = has_waited(job)
     if not seen.model:
         _finish_without_model(job, waited=waited, known=known)
@@ -97,8 +97,8 @@ def _finish_without_model(job: Job, *, waited: bool, known: dict[str, Any]) -> N
 
 
 def has_waited(job: Job) -> bool:
-    """Whether the rest of a training that ended was waited for long enough."""
-    return job.unknown_since is not None and timezone.now() - job.unknown_since > PATIENCE
+    """Whether we have waited `MAX_REST_WAIT` for the rest of a training that ended."""
+    return job.unknown_since is not None and timezone.now() - job.unknown_since > MAX_REST_WAIT
 
 
 def wait_for_rest(job: Job, sentence: str, *, known: dict[str, Any]) -> None:

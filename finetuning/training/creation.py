@@ -7,7 +7,7 @@ from finetuning.training import remote
 from finetuning.training.bills import NOTHING
 from finetuning.training.remote import RemoteJob
 from finetuning.training.states import claim, end, hand_back
-from finetuning.training.transitions import doubt, hold, refuse, wait
+from finetuning.training.transitions import keep_unknown, mark_unknown, refuse, try_later
 from llm.errors import (
     LLMError,
     OutcomeUnknown,
@@ -28,37 +28,37 @@ def create_remote_job(job: Job) -> None:
     try:
         created = remote.create_job(job)
     except (ServerFailed, OutcomeUnknown) as error:
-        doubt(job, error, state=Job.State.CREATE_UNKNOWN)
+        mark_unknown(job, error, state=Job.State.CREATE_UNKNOWN)
     except TryAgainLater as error:
-        wait(job, error, state=Job.State.UPLOADED)
+        try_later(job, error, state=Job.State.UPLOADED)
     except (Refused, OutOfMoney) as error:
         refuse(job, error)
     else:
         _adopt(job, created)
 
 
-def doubt_create(job: Job) -> None:
+def mark_create_unknown(job: Job) -> None:
     """A worker died, or was too slow, while it created the remote job."""
     if claim(job):
-        doubt(job, _("创建任务时工作进程中断了，结果不明。"), state=Job.State.CREATE_UNKNOWN)
+        mark_unknown(job, _("创建任务时工作进程中断了，结果不明。"), state=Job.State.CREATE_UNKNOWN)
 
 
 def look_for_job(job: Job) -> None:
-    """Adopts the one remote job that carries our key; else stays in doubt."""
+    """Adopts the one remote job that carries our key; else its outcome stays unknown."""
     if not claim(job):
         return
     try:
         found = remote.find_jobs(job)
     except LLMError as error:
-        hold(job, error)
+        keep_unknown(job, error)
         return
     if len(found) == 1:
         _adopt(job, found[0])
     elif found:
         ids = "、".join(one.id for one in found)
-        hold(job, _("对方有几个任务带着本任务的标识（%(ids)s），请在对方那里处理。") % {"ids": ids})
+        keep_unknown(job, _("对方有几个任务带着本任务的标识（%(ids)s），请在对方那里处理。") % {"ids": ids})
     else:
-        hold(job, job.error)
+        keep_unknown(job, job.error)
 
 
 def _adopt(job: Job, created: RemoteJob) -> None:

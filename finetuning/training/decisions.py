@@ -42,7 +42,7 @@ def cancel_job(job: Job, *, by: Actor) -> Job:
 
 
 def look_again(job: Job) -> None:
-    """Looks for a lost upload or job now. Raises `BadJob` if nothing is in doubt."""
+    """Looks for a lost upload or job now. Raises `BadJob` if no outcome is unknown."""
     lost = Job.objects.filter(pk=job.pk, state__in=Job.UNKNOWN)
     if not lost.update(next_poll_at=timezone.now()):
         raise BadJob(_("任务 %(job)s 的结果并没有不明之处。") % {"job": job})
@@ -50,9 +50,9 @@ def look_again(job: Job) -> None:
 
 @transaction.atomic
 def send_again(job: Job, *, by: Actor) -> None:
-    """A person has seen at the provider that nothing arrived: the same step once more.
+    """Takes the same step once more: a person has seen at the provider that nothing arrived.
 
-    Raises `BadJob` if nothing is in doubt, or someone is just looking.
+    Raises `BadJob` if no outcome is unknown, or a worker is just looking for it.
     """
     earlier = {State.UPLOAD_UNKNOWN: State.DRAFT, State.CREATE_UNKNOWN: State.UPLOADED}
     now = timezone.now()
@@ -68,7 +68,7 @@ def send_again(job: Job, *, by: Actor) -> None:
 
 @transaction.atomic
 def abandon_job(job: Job, *, by: Actor) -> None:
-    """Gives up a job whose outcome stays unknown, or whose cancelling the provider does not answer.
+    """Ends a job whose outcome stays unknown, or whose cancelling the provider does not answer.
 
     If it may have been ordered, its reservation counts as spent. Raises `BadJob` for any other job.
     """

@@ -17,7 +17,7 @@ from stories.models import LanguageModel
 
 AUTO = "auto"
 USUAL_EPOCHS, FEWEST_EXAMPLES = 3, 100
-MOST_EPOCHS, MOST_BATCH = 50, 256
+MAX_EPOCHS, MAX_BATCH_SIZE = 50, 256
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,15 @@ class Hyperparameters:
     learning_rate_multiplier: float | None = None
 
 
+AUTOMATIC = Hyperparameters()
+
+
 def check_hyperparameters(asked: Hyperparameters) -> None:
     """Raises `BadJob` with a sentence on the first value that no provider takes."""
-    if asked.epochs is not None and not 1 <= asked.epochs <= MOST_EPOCHS:
-        raise BadJob(_("轮数要在 1 到 %(most)s 之间。") % {"most": MOST_EPOCHS})
-    if asked.batch_size is not None and not 1 <= asked.batch_size <= MOST_BATCH:
-        raise BadJob(_("批大小要在 1 到 %(most)s 之间。") % {"most": MOST_BATCH})
+    if asked.epochs is not None and not 1 <= asked.epochs <= MAX_EPOCHS:
+        raise BadJob(_("轮数要在 1 到 %(most)s 之间。") % {"most": MAX_EPOCHS})
+    if asked.batch_size is not None and not 1 <= asked.batch_size <= MAX_BATCH_SIZE:
+        raise BadJob(_("批大小要在 1 到 %(most)s 之间。") % {"most": MAX_BATCH_SIZE})
     rate = asked.learning_rate_multiplier
     if rate is not None and not (math.isfinite(rate) and 0 < rate <= 100):
         raise BadJob(_("学习率倍数要大于 0，且不超过 100。"))
@@ -56,7 +59,7 @@ def priced_epochs(dataset: Dataset, model: LanguageModel, epochs: int | None) ->
         return epochs
     if dataset.training_rows * USUAL_EPOCHS >= FEWEST_EXAMPLES:
         return USUAL_EPOCHS
-    return min(MOST_EPOCHS // 2, max(1, FEWEST_EXAMPLES // max(1, dataset.training_rows)))
+    return min(MAX_EPOCHS // 2, max(1, FEWEST_EXAMPLES // max(1, dataset.training_rows)))
 
 
 def wire_parameters(job: Job) -> dict[str, Any]:

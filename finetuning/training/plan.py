@@ -14,6 +14,7 @@ from django.utils.translation import gettext as _
 from finetuning.errors import BadJob
 from finetuning.models import Dataset, Job
 from finetuning.training.hyperparameters import (
+    AUTOMATIC,
     Hyperparameters,
     check_hyperparameters,
     fingerprint,
@@ -26,10 +27,10 @@ from stories.values.money import cost
 
 ADVISED_ROWS = 50
 SOON = timedelta(days=60)
-LONGEST_SUFFIX = 64
+MAX_SUFFIX_LENGTH = 64
 PLAN_TRIES = 5
 SAFETY = Decimal("1.6")
-"""The estimate counts 0.93 tokens a Chinese character; 1.5 is what stories.generation.attempts takes as safe."""
+"""The estimate counts 0.93 tokens a Chinese character; stories/generation/attempts.py takes 1.5 as safe."""
 
 
 def estimate_price(dataset: Dataset, model: LanguageModel, epochs: int | None) -> int | None:
@@ -73,23 +74,13 @@ def order_job(
     dataset: Dataset,
     *,
     model: LanguageModel,
+    asked: Hyperparameters = AUTOMATIC,
     suffix: str = "ultraman",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate_multiplier: float | None = None,
     by: AbstractBaseUser | None = None,
 ) -> Job:
-    """Plans and starts, together: money that is refused leaves no job behind. Raises as both do."""
+    """Plans and starts a job in one transaction: if the money is refused, no job is left. Raises as both do."""
     with transaction.atomic():
-        job = plan_job(
-            dataset,
-            model=model,
-            suffix=suffix,
-            epochs=epochs,
-            batch_size=batch_size,
-            learning_rate_multiplier=learning_rate_multiplier,
-            by=by,
-        )
+        job = plan_job(dataset, model=model, asked=asked, suffix=suffix, by=by)
         start_job(job)
     return job
 
@@ -98,14 +89,11 @@ def plan_job(
     dataset: Dataset,
     *,
     model: LanguageModel,
+    asked: Hyperparameters = AUTOMATIC,
     suffix: str = "ultraman",
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    learning_rate_multiplier: float | None = None,
     by: AbstractBaseUser | None = None,
 ) -> Job:
     """A draft, or the unfinished job alike. Raises `BadJob`, `UnknownModel` if the model can't be reached."""
-    asked = Hyperparameters(epochs, batch_size, learning_rate_multiplier)
     check_order(model, asked, suffix=suffix)
     for _try in range(PLAN_TRIES):
         if unfinished := find_unfinished(dataset, model, asked):
@@ -114,7 +102,7 @@ def plan_job(
             with transaction.atomic():
                 return _create(dataset, model=model, asked=asked, suffix=suffix, by=by)
         except IntegrityError:
-            continue  # someone pressed at the same moment: theirs is found, unless it has ended already
+            continue  # someone ordered the same at this moment: the next turn finds their job, unless it has ended
     raise BadJob(_("同样的任务刚刚结束，请再试一次。"))
 
 
@@ -123,9 +111,9 @@ def check_order(model: LanguageModel, asked: Hyperparameters, *, suffix: str) ->
     check_endpoint(model)
     check_hyperparameters(asked)
     is_plain = suffix.isascii() and suffix.replace("-", "").replace("_", "").isalnum()
-    if not is_plain or len(suffix) > LONGEST_SUFFIX:
+    if not is_plain or len(suffix) > MAX_SUFFIX_LENGTH:
         raise BadJob(
-            _("后缀只能用英文字母、数字、横线和下划线，1 到 %(most)s 个。") % {"most": LONGEST_SUFFIX}
+            _("后缀只能用英文字母、数字、横线和下划线，1 到 %(most)s 个。") % {"most": MAX_SUFFIX_LENGTH}
         )
     if model.shutdown_date and model.shutdown_date <= timezone.localdate():
         raise BadJob(_("模型「%(name)s」已停用，不能再训练。") % {"name": model.name})

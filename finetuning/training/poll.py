@@ -16,7 +16,7 @@ from finetuning.training.completion import finish_job, has_waited, wait_for_rest
 from finetuning.training.figures import keep_steps
 from finetuning.training.remote import RemoteJob
 from finetuning.training.states import claim, end, hand_back, keep, pace
-from finetuning.training.transitions import LONGEST_WAIT
+from finetuning.training.transitions import MAX_WAIT
 from llm.errors import LLMError, Refused, TryAgainLater
 from llm.remote_objects import MAX_ID, clean, read_id
 
@@ -26,7 +26,7 @@ BATCH = 500
 
 
 def poll_job(job: Job) -> None:
-    """One look: status, events, and what follows from them. A look that fails is repeated later."""
+    """Reads status and events once, and does what follows from them. A failed read is repeated later."""
     if not claim(job):
         return
     try:
@@ -37,7 +37,7 @@ def poll_job(job: Job) -> None:
         _conclude(job, seen, missed=missed)
     except LLMError as error:
         asked = error.retry_after if isinstance(error, TryAgainLater) else None
-        after = pace(job.created_at) if asked is None else min(LONGEST_WAIT, asked)
+        after = pace(job.created_at) if asked is None else min(MAX_WAIT, asked)
         hand_back(job, state=Job.State.CREATED, after=after, error=str(error))
 
 
@@ -74,7 +74,7 @@ def _write(job: Job, events: list[Any]) -> None:
     try:
         _write_together(job, events)
     except (OperationalError, InterfaceError):
-        raise  # the database is away or full: that is nothing about these events
+        raise  # the database is away or full: the events are not at fault
     except Exception:
         if len(events) == 1:
             logger.exception("job %s: an event cannot be kept", job.pk)
@@ -93,7 +93,7 @@ def _write_together(job: Job, events: list[Any]) -> None:
 
 
 def _conclude(job: Job, seen: RemoteJob, *, missed: str) -> None:
-    """What the status means; `missed` says why the events could not be read, which no job waits for endlessly."""
+    """What the status means; `missed` says why the events could not be read; they are waited for a while."""
     known = {"remote_status": seen.status, "last_polled_at": timezone.now()}
     if missed and seen.status in (SUCCEEDED, FAILED, CANCELLED) and not has_waited(job):
         wait_for_rest(job, missed, known=known)

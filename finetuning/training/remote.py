@@ -115,7 +115,7 @@ def read_content(job: Job, file_id: str) -> bytes:
 
 
 def _read_job(reply: Any) -> RemoteJob:
-    """Reads with care: compatible servers leave fields out, or put odd values there, which then say nothing."""
+    """The provider's answer, read with care: a field that is left out, or holds an odd value, counts as missing."""
     tokens = getattr(reply, "trained_tokens", None)
     model, error = getattr(reply, "fine_tuned_model", None), getattr(reply, "error", None)
     is_count = type(tokens) is int and 0 <= tokens <= MAX_TOKENS
@@ -131,7 +131,7 @@ def _read_job(reply: Any) -> RemoteJob:
 
 
 def _read_files(value: Any) -> Iterator[str]:
-    """The ids of the result files, given as such or as objects; what is neither is no file."""
+    """The ids of the result files, given as strings or as objects; anything else is skipped."""
     for file in value if isinstance(value, list) else []:
         id = file if isinstance(file, str) else getattr(file, "id", None)
         if is_id(id):

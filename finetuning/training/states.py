@@ -1,6 +1,6 @@
 """The state of a job: changed under a lease, by compare-and-set (stories/leases.py).
 
-What a worker that was too slow did at the provider is found again by the job's key.
+A worker may lose its lease while it calls the provider; the job's key then finds what that call made.
 """
 
 from datetime import datetime, timedelta
@@ -46,7 +46,7 @@ def end(job: Job, *, state: str, bill: Bill, **changes: Any) -> bool:
 
 
 def expire_leases(**_signal: Any) -> None:
-    """No worker of an earlier start is left: whoever looks next goes on where it stopped."""
+    """Ends all leases. No worker of an earlier start is left, so the next one goes on where it stopped."""
     now = timezone.now()
     Job.objects.unfinished().filter(lease_until__gt=now).update(lease_until=now)
 

@@ -5,16 +5,16 @@ from collections.abc import Callable
 from django.utils import timezone
 
 from finetuning.models import Job
-from finetuning.training.creation import create_remote_job, doubt_create, look_for_job
+from finetuning.training.creation import create_remote_job, look_for_job, mark_create_unknown
 from finetuning.training.poll import poll_job
-from finetuning.training.upload import doubt_upload, look_for_files, upload_files
+from finetuning.training.upload import look_for_files, mark_upload_unknown, upload_files
 
 STEPS: dict[str, Callable[[Job], None]] = {
     Job.State.DRAFT: upload_files,
-    Job.State.UPLOADING: doubt_upload,
+    Job.State.UPLOADING: mark_upload_unknown,
     Job.State.UPLOAD_UNKNOWN: look_for_files,
     Job.State.UPLOADED: create_remote_job,
-    Job.State.CREATING: doubt_create,
+    Job.State.CREATING: mark_create_unknown,
     Job.State.CREATE_UNKNOWN: look_for_job,
     Job.State.CREATED: poll_job,
 }

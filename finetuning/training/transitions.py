@@ -1,4 +1,4 @@
-"""What becomes of a claimed job when a call did not work: wait, refuse, or doubt."""
+"""What a failed call makes of a claimed job: a later try, a refusal, or an unknown outcome."""
 
 from http import HTTPStatus
 
@@ -9,26 +9,30 @@ from finetuning.models import Job
 from finetuning.training.bills import NOTHING
 from finetuning.training.plan import other_endpoints
 from finetuning.training.states import end, hand_back, pace
-from llm.errors import LLMError, Refused, TryAgainLater
+from llm.errors import Refused, TryAgainLater
 
-MOST_TRIES = 10
-LONGEST_WAIT = 300.0
-SLOWEST = 15.0
+MAX_TRIES = 10
+MAX_WAIT = 300.0
+MAX_OWN_WAIT = 15.0
+"""Seconds until the next try: as long as the provider asks for, and where it names no time."""
 
 
-def wait(job: Job, error: TryAgainLater, *, state: str) -> None:
-    """Back to `state`, for another try soon; ten failed ones in a row refuse the job, a 429 is none."""
+def try_later(job: Job, error: TryAgainLater, *, state: str) -> None:
+    """Hands the job back in `state` for another try soon; ten failed tries in a row refuse it.
+
+    A 429 counts as no try.
+    """
     counts = error.status != HTTPStatus.TOO_MANY_REQUESTS
-    if counts and job.tries + 1 >= MOST_TRIES:
+    if counts and job.tries + 1 >= MAX_TRIES:
         refuse(job, error)
         return
     asked = error.retry_after
-    after = min(SLOWEST, 2.0**job.tries) if asked is None else min(LONGEST_WAIT, asked)
+    after = min(MAX_OWN_WAIT, 2.0**job.tries) if asked is None else min(MAX_WAIT, asked)
     hand_back(job, state=state, after=after, error=str(error), tries=job.tries + counts)
 
 
 def refuse(job: Job, error: Exception) -> None:
-    """The provider, or the site itself, says no: nothing was ordered, nothing is owed."""
+    """Ends the job as refused, by the provider or by the site itself: nothing was ordered, nothing is owed."""
     sentence = str(error)
     if isinstance(error, Refused) and error.status == HTTPStatus.FORBIDDEN:
         sentence = _("这个接入点不让本站的账号做微调。对方说：%(words)s %(others)s") % {
@@ -38,13 +42,16 @@ def refuse(job: Job, error: Exception) -> None:
     end(job, state=Job.State.REFUSED, bill=NOTHING, error=sentence)
 
 
-def doubt(job: Job, error: Exception | str, *, state: str) -> None:
-    """It may have worked: look for it, soon and then every fifteen seconds, and never send it again."""
+def mark_unknown(job: Job, error: Exception | str, *, state: str) -> None:
+    """Hands the job back in `state`, one of `Job.UNKNOWN`: the call may have worked.
+
+    The next steps look for its result, soon and then every fifteen seconds. They never send it again.
+    """
     now = timezone.now()
     since = job.unknown_since or now
     hand_back(job, state=state, after=pace(since), error=str(error), unknown_since=since)
 
 
-def hold(job: Job, error: LLMError | str) -> None:
-    """Not found (yet): a person may decide, and the looking goes on."""
-    doubt(job, error, state=job.state)
+def keep_unknown(job: Job, error: Exception | str) -> None:
+    """The result was not found, or not yet: the looking goes on, and a person may decide."""
+    mark_unknown(job, error, state=job.state)

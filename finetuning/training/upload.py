@@ -13,7 +13,7 @@ from finetuning.models import Dataset, Job
 from finetuning.training import remote
 from finetuning.training.bills import NOTHING
 from finetuning.training.states import claim, end, hand_back, keep
-from finetuning.training.transitions import doubt, hold, refuse, wait
+from finetuning.training.transitions import keep_unknown, mark_unknown, refuse, try_later
 from llm.errors import (
     LLMError,
     OutcomeUnknown,
@@ -34,9 +34,9 @@ def upload_files(job: Job) -> None:
     try:
         sent = all(_send(job, *missing) for missing in _missing(job))
     except (ServerFailed, OutcomeUnknown) as error:
-        doubt(job, error, state=Job.State.UPLOAD_UNKNOWN)
+        mark_unknown(job, error, state=Job.State.UPLOAD_UNKNOWN)
     except TryAgainLater as error:
-        wait(job, error, state=Job.State.DRAFT)
+        try_later(job, error, state=Job.State.DRAFT)
     except (Refused, OutOfMoney, BadDataset) as error:
         refuse(job, error)
     else:
@@ -44,28 +44,28 @@ def upload_files(job: Job) -> None:
             _uploaded(job)
 
 
-def doubt_upload(job: Job) -> None:
+def mark_upload_unknown(job: Job) -> None:
     """A worker died, or was too slow, while it uploaded."""
     if claim(job):
-        doubt(job, _("上传时工作进程中断了，结果不明。"), state=Job.State.UPLOAD_UNKNOWN)
+        mark_unknown(job, _("上传时工作进程中断了，结果不明。"), state=Job.State.UPLOAD_UNKNOWN)
 
 
 def look_for_files(job: Job) -> None:
-    """Adopts the files that carry our sha256; goes on, or stays in doubt."""
+    """Adopts the files that carry our sha256; goes on, or the outcome stays unknown."""
     if not claim(job):
         return
     try:
         for field, sha256 in [(field, sha256) for field, _path, sha256 in _missing(job)]:
             found = remote.find_file(job, sha256=sha256)
             if not found:
-                hold(job, job.error)
+                keep_unknown(job, job.error)
                 return
             keep(job, **{field: found})
             if field == "training_file_id" and job.dataset.validation_file and not job.validation_file_id:
                 hand_back(job, state=Job.State.DRAFT, error="", unknown_since=None, tries=0)
                 return
     except LLMError as error:
-        hold(job, error)
+        keep_unknown(job, error)
     else:
         _uploaded(job)
 

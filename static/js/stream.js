@@ -23,7 +23,7 @@
   const NEAR = 150; // px from the end within which the page keeps up with the text
   const BAR = 144; // px kept free under the text: .story-end has the same in story.css
   const UNHEARD = 3000; // ms after which a stop that nothing came of is sent another way
-  const LONGEST_WAIT = 15000; // ms between two tries to connect
+  const MAX_WAIT = 15000; // ms between two tries to connect
   const UNFINISHED = ["queued", "writing"];
   const GONE = { 4403: "forbidden", 4404: "missing" };
 
@@ -230,7 +230,7 @@
       return;
     }
     say(status.dataset.say_lost);
-    const longest = Math.min(LONGEST_WAIT, 500 * 2 ** tries);
+    const longest = Math.min(MAX_WAIT, 500 * 2 ** tries);
     tries += 1;
     retry = setTimeout(connect, longest * (0.5 + Math.random() / 2));
   }
@@ -267,7 +267,7 @@
         method: "POST",
         body: new FormData(stopForm),
         redirect: "manual", // where the form would lead: to this page
-        signal: AbortSignal.timeout(LONGEST_WAIT),
+        signal: AbortSignal.timeout(MAX_WAIT),
       });
       if (answer.status >= 400 && answer.status < 500) return window.location.reload(); // its page says why
       arrived = answer.type === "opaqueredirect" || answer.ok;
@@ -276,7 +276,7 @@
     }
     unsent.hidden = arrived || !UNFINISHED.includes(state);
     stopForm.querySelector("button").disabled = false;
-    if (!unsent.hidden) stopping = setTimeout(post, LONGEST_WAIT);
+    if (!unsent.hidden) stopping = setTimeout(post, MAX_WAIT);
   }
 
   stopForm?.addEventListener("submit", (event) => {

@@ -1,4 +1,4 @@
-"""The editorial office: Django's admin, in the site's words.
+"""The admin: Django's, in the site's words.
 
 Stories are read and decided on, runs ordered and watched, models put in use. Every change goes through the
 domain; no story is added, typed over or deleted by hand.

@@ -13,7 +13,7 @@ for model in (User, Group, AccessAttempt, AccessFailureLog, AccessLog):
 
 
 @admin.register(User)
-class UserAdmin(ListTitle, auth_admin.UserAdmin):
+class UserAdmin(ListTitle, auth_admin.UserAdmin):  # type: ignore[type-arg]  # no generic when it runs
     pass
 
 

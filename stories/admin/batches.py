@@ -6,13 +6,11 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stories.admin.base import ReadOnlyAdmin, check_permission, errors_as_messages
+from stories.admin.base import CONTROL, ReadOnlyAdmin, check_permission
 from stories.generation import batches
 from stories.models import BatchOrder
 from stories.operations.task_queue import enqueue
 from stories.tasks import advance_batch
-
-CONTROL = "stories.control_run"
 
 
 @admin.register(BatchOrder)
@@ -32,7 +30,7 @@ class BatchOrderAdmin(ReadOnlyAdmin):
     @admin.action(description=_("对方那里没有这份订单：重新下单"), permissions=["control"])
     def send_again(self, request: HttpRequest, queryset: QuerySet[BatchOrder]) -> None:
         for order in queryset:
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 batches.send_again(order, by=check_permission(request, CONTROL))
                 enqueue(advance_batch, order.pk)
                 messages.success(request, gettext("订单 %(order)s 重新下单。") % {"order": order})
@@ -40,6 +38,6 @@ class BatchOrderAdmin(ReadOnlyAdmin):
     @admin.action(description=_("放弃结果不明的订单，逐篇核对账单"), permissions=["control"])
     def give_up(self, request: HttpRequest, queryset: QuerySet[BatchOrder]) -> None:
         for order in queryset:
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 batches.give_up(order, by=check_permission(request, CONTROL))
                 messages.success(request, gettext("放弃了订单 %(order)s。") % {"order": order})

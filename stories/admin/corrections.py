@@ -21,7 +21,7 @@ from stories.values.money import MICRO, show, to_micros
 
 
 class CorrectionForm(forms.Form):
-    """`seen` is what the person's page showed: nobody corrects over another's head unawares."""
+    """`seen` is what the person's page showed: a row that changed since is not corrected."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
     price = forms.DecimalField(
@@ -57,7 +57,7 @@ class CorrectionForm(forms.Form):
 
 
 def mark_of(row: Any) -> str:
-    """What a correction starts from."""
+    """The values that a correction starts from, as the page's `seen`."""
     return f"{row.state}/{row.price}/{row.corrected_at}"
 
 

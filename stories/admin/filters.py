@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 from stories.models import Flag, Reaction, Story
 
-MOST_OFFERED = 30
+MAX_OFFERED = 30
 
 
 class IngredientFilter(admin.SimpleListFilter):
@@ -21,7 +21,7 @@ class IngredientFilter(admin.SimpleListFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
         axis = self.axis
         counted = Story.objects.order_by().values_list(axis).annotate(stories=Count("*"))
-        return [(name, name) for name, _stories in counted.order_by("-stories", axis)[:MOST_OFFERED]]
+        return [(name, name) for name, _stories in counted.order_by("-stories", axis)[:MAX_OFFERED]]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
         return queryset.filter(**{self.axis: self.value()}) if self.value() else queryset
@@ -63,13 +63,13 @@ class VerdictFilter(admin.SimpleListFilter):
 
 
 class FlagFilter(admin.SimpleListFilter):
-    """Stories by what the look at their text found; each kind with its count among those that wait."""
+    """Stories by what the check of their text found; each kind with its count among those that wait."""
 
     title = _("标记")
     parameter_name = "flag"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
-        # Flag by flag: a list of all that wait would be made anew for every page.
+        # By an EXISTS for each flag: a list of all waiting stories would be made anew for every page.
         waiting = Exists(Story.objects.reviewable().filter(pk=OuterRef("story")))
         counted = dict(Flag.objects.filter(waiting).order_by().values_list("kind").annotate(Count("pk")))
         kinds = [(kind.value, f"{kind.label} {counted.get(kind.value, 0)}") for kind in Flag.Kind]

@@ -28,8 +28,8 @@ def _reason(label: Any, **attrs: str) -> forms.CharField:
 class DecisionForm(forms.Form):
     """One decision on what the editor's page shows: the text in its field is the text that is decided on.
 
-    `seen` is the last review the page knew of, `shown` the mark of the text it began with: nobody decides over
-    another's head unawares. An edit that was not saved goes with a decision that publishes the story; before
+    `seen` is the last review the page knew of, `shown` the mark of the text it began with: a story that
+    changed since is not decided on. An edit that was not saved goes with a decision that publishes the story; before
     any other the editor is asked, and says by `drop` that it may go. A caller without a page sends no `text`.
     """
 
@@ -137,7 +137,7 @@ class ImportForm(forms.Form):
 
 
 def last_review(story: Story) -> str:
-    """A mark of all that was decided and reported so far: whoever decides has seen both."""
+    """Names the last review and the last report: a decision holds only if its page showed both."""
     review = story.reviews.order_by("-pk").values_list("pk", flat=True).first()
     report = story.reactions.reports().order_by("-pk").values_list("pk", flat=True).first()
     return f"{review or ''}" + (f"+{report}" if report else "")

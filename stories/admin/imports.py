@@ -1,18 +1,16 @@
 """The imported files: how far each is, and what became of it."""
 
-from typing import Any
-
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path
 
-from stories.admin.base import ReadOnlyAdmin, find_or_404, page_context
+from stories.admin.base import PageAdmin, find_or_404, page_context
 from stories.models import ImportedFile
 
 
 @admin.register(ImportedFile)
-class ImportedFileAdmin(ReadOnlyAdmin):
+class ImportedFileAdmin(PageAdmin):
     list_display = ("__str__", "state", "rows", "approved", "by", "error", "created_at", "published_at")
     list_filter = ("state",)
     list_select_related = ("by",)
@@ -22,16 +20,7 @@ class ImportedFileAdmin(ReadOnlyAdmin):
         progress = path("<int:pk>/progress/", view(self.progress_view), name="stories_importedfile_progress")
         return [progress, *super().get_urls()]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        imported = find_or_404(self, request, object_id)
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+    def row_page(self, request: HttpRequest, imported: ImportedFile, /) -> HttpResponse:
         context = page_context(self, request, title=str(imported), imported=imported)
         return TemplateResponse(request, "admin/stories/importedfile/change.html", context)
 

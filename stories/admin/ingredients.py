@@ -18,7 +18,7 @@ from stories.models import Ingredient, Run, Story, Template
 from stories.values.combos import clean_ingredient, make_combo
 
 
-class IngredientForm(forms.ModelForm):
+class IngredientForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic when it runs
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if cleaned.get("axis") and cleaned.get("name"):
@@ -38,7 +38,7 @@ class IngredientAdmin(ListTitle):
     fields = ("axis", "name", "position")
 
 
-class TemplateForm(forms.ModelForm):
+class TemplateForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic when it runs
     """A wording without the three placeholders would write the same story for every combo."""
 
     def clean_user(self) -> str:
@@ -92,7 +92,7 @@ class TemplateAdmin(ListTitle):
     def has_delete_permission(self, request: HttpRequest, obj: Template | None = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: Template, form: forms.ModelForm, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: Template, form: TemplateForm, change: bool) -> None:
         if not change:
             newest = Template.objects.filter(name=obj.name).aggregate(newest=Max("version"))["newest"]
             obj.version = (newest or 0) + 1

@@ -56,7 +56,8 @@ class LanguageModelAdmin(ListTitle):
         if not LanguageModel.objects.promoted().exists():
             serving = Q(name=settings.OPENAI_MODEL, base_url=settings.LLM_ENDPOINTS["default"].base_url)
         is_serving = Case(When(serving, then=True), default=False, output_field=BooleanField())
-        return super().get_queryset(request).annotate(is_serving=is_serving)
+        models: QuerySet[LanguageModel] = super().get_queryset(request)
+        return models.annotate(is_serving=is_serving)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -6,7 +6,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from stories.admin.base import ReadOnlyAdmin, check_permission, errors_as_messages
+from stories.admin.base import CONTROL, ReadOnlyAdmin, check_permission
 from stories.admin.corrections import CorrectableAdmin
 from stories.admin.filters import DoubtFilter
 from stories.generation import corrections
@@ -14,8 +14,6 @@ from stories.models import Attempt, Review, SpendDay, Story
 from stories.runs.unknown_calls import resolve_all, retry_stories
 from stories.tasks import enqueue_story
 from stories.values.money import show
-
-CONTROL = "stories.control_run"
 
 
 @admin.register(Attempt)
@@ -52,7 +50,7 @@ class AttemptAdmin(CorrectableAdmin):
         self._resolve(request, queryset, billed=False)
 
     def _resolve(self, request: HttpRequest, queryset: QuerySet[Attempt], *, billed: bool) -> None:
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             unknown = queryset.select_related("story")
             resolved = resolve_all(unknown, billed=billed, by=check_permission(request, CONTROL))
             words = {"count": resolved}
@@ -61,7 +59,7 @@ class AttemptAdmin(CorrectableAdmin):
     @admin.action(description=_("重写所选调用中结果不明的批次故事"), permissions=["control"])
     def write_again(self, request: HttpRequest, queryset: QuerySet[Attempt]) -> None:
         keys = queryset.order_by().values("story")
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             retried = retry_stories(Story.objects.filter(pk__in=keys).select_related("run"))
             for story in retried:
                 enqueue_story(story)

@@ -13,7 +13,7 @@ from stories.generation.prompts import current_template
 from stories.models import Ingredient, LanguageModel, Run
 from stories.runs.coverage import SAMPLE, read_exclusions
 from stories.runs.lifecycle import Estimate, estimate_run
-from stories.runs.plan import MOST_STORIES, Cell, Grid, Wish, check_plan, lay_out, plan_cells
+from stories.runs.plan import MAX_STORIES, Cell, Grid, PlanSpec, check_plan, lay_out, plan_cells
 from stories.values.combos import clean_ingredient, multiply
 from stories.values.money import show, to_micros
 
@@ -29,7 +29,7 @@ def _new(label: Any) -> forms.CharField:
     return forms.CharField(label=label, required=False, max_length=1000)
 
 
-class OrderForm(forms.Form):
+class RunOrderForm(forms.Form):
     """After `is_valid()`: `order` for `order_run`, for a sample `sample_order`, and `quote()`."""
 
     dynasties, new_dynasties = _known(_("朝代")), _new(_("别的朝代"))
@@ -51,12 +51,12 @@ class OrderForm(forms.Form):
         help_text=_("两两覆盖：任意两样配料都至少一起出现一次，篇数少得多。"),
     )
     repeat = forms.IntegerField(
-        label=_("每个配方写几篇"), min_value=1, max_value=MOST_STORIES, initial=3, required=False
+        label=_("每个配方写几篇"), min_value=1, max_value=MAX_STORIES, initial=3, required=False
     )
     target = forms.IntegerField(
         label=_("或者：每格补足到几篇采纳"),
         min_value=1,
-        max_value=MOST_STORIES,
+        max_value=MAX_STORIES,
         required=False,
         help_text=_("填了就只补缺的，并按这一格的采纳率多写一些。"),
     )
@@ -133,15 +133,15 @@ class OrderForm(forms.Form):
         """The pairs of fields, to lay out."""
         return [(self[field], self[f"new_{field}"]) for field in AXIS_OF]
 
-    def quote(self) -> "Quote":
+    def quote(self) -> "RunQuote":
         """The plan and its price. Raises `StoryError`."""
         order = self.order
         axes = tuple(order[axis] for axis in AXIS_OF)
-        return Quote(*_price(order), sample=_price(self.sample_order)[1], axes=axes)
+        return RunQuote(*_price(order), sample=_price(self.sample_order)[1], axes=axes)
 
 
 @dataclass(frozen=True)
-class Quote:
+class RunQuote:
     """What the first press shows: the cells, the price range, and the price of a sample."""
 
     cells: list[Cell]
@@ -173,7 +173,7 @@ class Quote:
 
 def _price(order: dict[str, Any]) -> tuple[list[Cell], Estimate]:
     names = (*AXIS_OF, "repeat", "target", "cover", "excluded")
-    cells = plan_cells(Wish(**{name: order[name] for name in names}))
+    cells = plan_cells(PlanSpec(**{name: order[name] for name in names}))
     check_plan(cells)
     options = {"model": order["model"], "template": current_template(), "is_batch": order["is_batch"]}
     return cells, estimate_run(cells, **options)

@@ -1,11 +1,9 @@
 """Runs: ordered in two presses, watched while they write, paused, resumed, cancelled, retried."""
 
-import json
 from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
-from django.core import signing
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect
 from django.template.loader import render_to_string
@@ -15,13 +13,14 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from stories.admin.base import (
-    ReadOnlyAdmin,
+    CONTROL,
+    PageAdmin,
     check_permission,
-    errors_as_messages,
     find_or_404,
     page_context,
+    sign,
 )
-from stories.admin.order_form import OrderForm
+from stories.admin.order_form import RunOrderForm
 from stories.errors import StoryError
 from stories.models import Attempt, Run, Story
 from stories.runs import progress
@@ -39,11 +38,9 @@ from stories.runs.plan import lay_out
 from stories.tasks import enqueue_run
 from stories.values.money import show
 
-CONTROL = "stories.control_run"
-
 
 @admin.register(Run)
-class RunAdmin(ReadOnlyAdmin):
+class RunAdmin(PageAdmin):
     list_display = (
         *("__str__", "badge", "progress", "language_model", "spent_shown", "budget_shown"),
         *("created_by", "created_at"),
@@ -53,8 +50,9 @@ class RunAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Run]:
         waiting = Q(stories__state__in=[Story.State.QUEUED, Story.State.WRITING])
-        counted = super().get_queryset(request).select_related("language_model", "template", "created_by")
-        return counted.annotate(all_stories=Count("stories"), waiting=Count("stories", filter=waiting))
+        runs: QuerySet[Run] = super().get_queryset(request)
+        runs = runs.select_related("language_model", "template", "created_by")
+        return runs.annotate(all_stories=Count("stories"), waiting=Count("stories", filter=waiting))
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("stories.add_run")
@@ -86,17 +84,15 @@ class RunAdmin(ReadOnlyAdmin):
 
     # --- ordering ---------------------------------------------------------------------------------------
 
-    def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> HttpResponse:
+    def order_page(self, request: HttpRequest) -> HttpResponse:
         """The first press names the price; the second, on the same order, starts the run."""
         person = check_permission(request, "stories.add_run")
-        form = OrderForm(request.POST or None)
+        form = RunOrderForm(request.POST or None)
         quote = None
         if request.method == "POST" and form.is_valid():
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 quote = form.quote()
-                if request.POST.get("quoted") == sign(form.order):
+                if request.POST.get("quoted") == order_mark(form.order):
                     check_permission(request, CONTROL)
                     if "confirm" in request.POST:
                         return self._start(request, form.order, by=person)
@@ -108,11 +104,11 @@ class RunAdmin(ReadOnlyAdmin):
             title=_("下一个批次"),
             form=form,
             quote=quote,
-            quoted=sign(form.order) if quote else "",
+            quoted=order_mark(form.order) if quote else "",
         )
         return TemplateResponse(request, "admin/stories/run/order.html", context)
 
-    def _write_sample(self, request: HttpRequest, form: OrderForm, *, by: User) -> None:
+    def _write_sample(self, request: HttpRequest, form: RunOrderForm, *, by: User) -> None:
         """Five stories now; the page stays, and the next press knows what they cost."""
         run, is_new = order_run(**form.sample_order, by=by)
         if is_new:
@@ -128,16 +124,7 @@ class RunAdmin(ReadOnlyAdmin):
 
     # --- watching ---------------------------------------------------------------------------------------
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        run = find_or_404(self, request, object_id)
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+    def row_page(self, request: HttpRequest, run: Run, /) -> HttpResponse:
         title = _("批次 %(run)s") % {"run": run}
         context = page_context(self, request, title=title, **progress_of(run))
         return TemplateResponse(request, "admin/stories/run/change.html", context)
@@ -152,7 +139,7 @@ class RunAdmin(ReadOnlyAdmin):
         run = find_or_404(self, request, str(pk))
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             messages.success(request, control(run, request.POST.get("action", ""), by=str(request.user)))
         return HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
 
@@ -162,7 +149,7 @@ class RunAdmin(ReadOnlyAdmin):
         run = find_or_404(self, request, str(pk))
         here = HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
         if request.method == "POST":
-            with errors_as_messages(request):
+            with self.errors_as_messages(request):
                 cancel_run(run)
                 messages.success(request, _("批次已取消；正在写的会写完。"))
             return here
@@ -194,15 +181,15 @@ def progress_of(run: Run) -> dict[str, Any]:
     """What the page of a run shows, counted now."""
     states, unfinished = progress.count_unfinished(run)
     total = sum(states.values())
-    cells = progress.fill_cells(run)
+    cells = progress.measure_cells(run)
     return {
         "run": run,
         "states": [(state, Story.State(state).label, count) for state, count in states.items()],
         "total": total,
         "ended": total - unfinished,
         "retriable": states[Story.State.FAILED] + states[Story.State.INTERRUPTED],
-        "waiting_for_review": run.stories.reviewable().count(),  # type: ignore[attr-defined]
-        "pace": progress.measure_pace(run, unfinished=unfinished),
+        "waiting_for_review": run.stories.reviewable().count(),
+        "pace": progress.measure_throughput(run, unfinished=unfinished),
         "causes": progress.find_causes(run),
         "orders": run.batch_orders.all() if run.is_batch else [],
         "unknown": Attempt.objects.filter(story__run=run, state=Attempt.State.UNKNOWN).count(),
@@ -216,7 +203,6 @@ def progress_of(run: Run) -> dict[str, Any]:
     }
 
 
-def sign(order: dict[str, Any]) -> str:
-    """A mark of exactly this order: the price that was shown belongs to it and to no other."""
-    words = json.dumps(order | {"model": order["model"].pk}, sort_keys=True)
-    return signing.Signer(salt="stories.order").signature(words)
+def order_mark(order: dict[str, Any]) -> str:
+    """Marks exactly this order: the price that was shown belongs to it and to no other."""
+    return sign(order | {"model": order["model"].pk})

@@ -14,7 +14,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import SuspiciousOperation
 from django.db.models import QuerySet
 from django.db.models.functions import Length
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed, HttpResponseRedirect, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.template.loader import render_to_string
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
@@ -22,9 +22,8 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from stories.admin.base import (
-    ReadOnlyAdmin,
+    PageAdmin,
     check_permission,
-    errors_as_messages,
     find_or_404,
     page_context,
 )
@@ -54,7 +53,7 @@ AT_ONCE = 512 * 1024  # bytes: a larger file takes longer than a person waits fo
 
 
 @admin.register(Story)
-class StoryAdmin(ReadOnlyAdmin):
+class StoryAdmin(PageAdmin):
     list_display = ("__str__",)
     list_display_links = ("created_at",)
     list_select_related = ("run", "language_model")
@@ -122,7 +121,7 @@ class StoryAdmin(ReadOnlyAdmin):
                 selected=request.POST.getlist(ACTION_CHECKBOX_NAME),
             )
             return TemplateResponse(request, "admin/stories/story/confirm.html", context)
-        with errors_as_messages(request):
+        with self.errors_as_messages(request):
             decided = decide(queryset, by=request.user, reason=request.POST.get("reason", ""))
             words = {"title": title, "count": decided}
             messages.success(request, _("%(title)s了 %(count)s 篇待审的故事，其余的没有改动。") % words)
@@ -151,16 +150,7 @@ class StoryAdmin(ReadOnlyAdmin):
             *super().get_urls(),
         ]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        story = find_or_404(self, request, object_id)
-        if request.method != "GET":
-            return HttpResponseNotAllowed(["GET"])
+    def row_page(self, request: HttpRequest, story: Story, /) -> HttpResponse:
         return self._show(request, story, DecisionForm.about(story))
 
     def _show(self, request: HttpRequest, story: Story, form: DecisionForm) -> HttpResponse:
@@ -178,7 +168,7 @@ class StoryAdmin(ReadOnlyAdmin):
             reviews=story.reviews.select_related("editor"),
             standing=decisions.standing_decisions(story),
             reports=story.reactions.reports().select_related("settled_by__editor").order_by("pk"),
-            said=reactions.count_of(story),
+            reactions=reactions.count_of(story),
             may_approve=story.origin != Story.Origin.READER or story.offered_at is not None,
             may_review=self.has_review_permission(request),
             flags=flags_of(story),
@@ -270,7 +260,7 @@ class StoryAdmin(ReadOnlyAdmin):
 
 
 def flags_of(story: Story) -> list[Flag]:
-    """What the look at the story's present text found; nothing while a new look is due."""
+    """What the check of the story's present text found; nothing while a new check is due."""
     return list(story.flags.select_related("neighbour")) if story.checked_at else []
 
 

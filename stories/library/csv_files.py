@@ -3,8 +3,8 @@
 A file is read row by row, never held whole, by Python's strict reader; every bound is checked before anything
 grows with it. The AI label that GB 45438-2025 asks for goes into a second file beside the exported one.
 
-A file for a spreadsheet begins with a byte order mark, and where a cell would be run there, it has one more
-quote in front; read again, a file with that mark loses that quote. So every cell comes back as it was.
+A file for a spreadsheet begins with a byte order mark, and a cell that the spreadsheet would run gets one more
+quote in front. Reading a file with that mark removes the quote again, so every cell comes back as it was.
 """
 
 import codecs
@@ -27,6 +27,7 @@ from django.utils.translation import gettext as _
 from stories.errors import BadFile, BadIngredient
 from stories.library.labels import file_label, label_path
 from stories.models import Story
+from stories.operations.atomic_files import write_file
 from stories.values.combos import AXES, Combo, clean_ingredient
 from stories.values.texts import MAX_LENGTH, BadText, check_text
 
@@ -74,8 +75,8 @@ def seekable(file: BinaryIO) -> Iterator[BinaryIO]:
 def export_stories(stories: QuerySet[Story], path: Path) -> int:
     """Writes the final texts to `path` and the AI label beside it; how many. Both files appear whole."""
     content, rows = dump_stories(stories)
-    _replace(path, content)
-    _replace(label_path(path), file_label(hashlib.sha256(content).hexdigest(), name=path.name, rows=rows))
+    write_file(path, content)
+    write_file(label_path(path), file_label(hashlib.sha256(content).hexdigest(), name=path.name, rows=rows))
     return rows
 
 
@@ -126,7 +127,7 @@ def _find_undecodable(file: BinaryIO, encoding: str) -> int:
         try:
             decoder.decode(block, final=not block)
         except UnicodeDecodeError as error:
-            # What was left over from the block before is part of a character, and holds no line's end.
+            # `error.object` also has the rest of the block before: part of a character, without a line's end.
             return lines + error.object.count(b"\n", 0, error.start)
         if not block:
             return 0
@@ -259,18 +260,3 @@ def _would_run(cell: str) -> bool:
         return True
     first = next((char for char in bare if unicodedata.category(char)[0] not in "CZ"), "")
     return unicodedata.normalize("NFKC", first).startswith(FORMULA_SIGNS)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """The file appears whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        os.replace(name, path)
-    except OSError:
-        os.unlink(name)
-        raise

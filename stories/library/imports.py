@@ -1,10 +1,10 @@
 """Brings the stories of a CSV file in: staged in small transactions, published at once.
 
 A file is checked whole before a row of it is written. Then its stories are written, hidden from every query
-(`PublishedManager`), in transactions of a few rows with a pause after each: SQLite has one writer, and who waits
-for it only looks now and then. One update publishes all of them. Whoever stages holds the file's lease, and every
-transaction renews it; when it has run out, the sweeper has a stored upload taken up where it was, and removes
-what was staged of any other.
+(`PublishedManager`), in transactions of a few rows with a pause after each: SQLite has one writer, and whoever
+waits for it polls. One update publishes all of them. The process that stages holds the file's lease, and every
+transaction renews it. When the lease has run out, the sweeper has a stored upload continued where it stopped, and
+removes the staged rows of any other file.
 """
 
 import os
@@ -34,7 +34,7 @@ from stories.values.combos import Combo
 ROWS = 100
 CHARACTERS = 100_000
 LEASE = timedelta(minutes=2)
-MOST_TRIES = 5
+MAX_TRIES = 5
 FOLDER = "imports"
 STRAY_AFTER = timedelta(days=1)
 State = ImportedFile.State
@@ -86,14 +86,14 @@ def due_imports() -> Sequence[ImportedFile]:
 
 
 def advance_import(imported: ImportedFile) -> None:
-    """Goes on with an import to its end, if nobody else does."""
+    """Takes an import to its end, unless another process holds its lease."""
     if not _take(imported):
         return
     if imported.state == State.REMOVING:
         _remove(imported)
     elif not imported.file:
         _refuse(imported, _("导入的进程中断了，什么也没有收下；请再导入一次。"))
-    elif imported.fence > MOST_TRIES:
+    elif imported.fence > MAX_TRIES:
         _refuse(imported, _("导入了几次都没有完成，什么也没有收下；请分成几个文件再试。"))
     else:
         _stage_stored(imported)
@@ -154,7 +154,7 @@ def _stage_stored(imported: ImportedFile) -> None:
 
 
 def _stage(imported: ImportedFile, source: BinaryIO) -> None:
-    """Writes what is not staged yet, and publishes."""
+    """Stages the rows that are not there yet, then publishes all."""
     with closing(read_stories(source)) as rows:
         for chunk in _chunks(islice(rows, imported.staged, None)):
             time.sleep(_write(imported, chunk))
@@ -177,7 +177,7 @@ def _chunks(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def _write(imported: ImportedFile, chunk: list[Row]) -> float:
-    """One transaction; how many seconds it held up other writers."""
+    """Writes some rows in one transaction; the seconds for which it held up other writers."""
     stories = [_make_story(imported, *row) for row in chunk]
     reviews = _approve(imported, stories)
     with transaction.atomic():
@@ -217,7 +217,7 @@ def _approve(imported: ImportedFile, stories: list[Story]) -> list[Review]:
 
 
 def _refuse(imported: ImportedFile, sentence: str) -> None:
-    """Nothing of the file is kept; `sentence` says why."""
+    """Refuses the file and removes what was staged; `sentence` says why."""
     _renew(imported, state=State.REMOVING, error=sentence)
     imported.state = State.REMOVING
     _remove(imported)

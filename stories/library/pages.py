@@ -1,6 +1,6 @@
 """Stories in pages: newest first, or best liked first.
 
-Paged by key, never by offset: a long shelf costs what a short one does, and no story is met twice.
+Paged by key, never by offset: the last page of a long list costs what the first one does, and no story is met twice.
 """
 
 import uuid
@@ -20,14 +20,14 @@ SHOWN = 240
 
 
 @dataclass(frozen=True)
-class Shelf:
-    """One page of stories, each with `beginning` (its first characters) and `size` (all of them).
+class Page:
+    """Some stories, each with `beginning` (its first characters) and `size` (all of them).
 
-    `next_mark` is "" on the last page.
+    `next_cursor` is "" on the last page.
     """
 
     stories: Sequence[Story]
-    next_mark: str
+    next_cursor: str
 
 
 class Order(TextChoices):
@@ -36,8 +36,8 @@ class Order(TextChoices):
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Where a page ended: its last story's key in the shelf's order."""
+class Cursor:
+    """Where a page ended: its last story's key in the order of the pages. `str()` is how an address holds it."""
 
     likes: int
     created_at: datetime
@@ -47,10 +47,10 @@ class Mark:
         return f"{self.likes}_{self.created_at.isoformat()}_{self.pk}"
 
 
-def take_shelf(
+def read_page(
     stories: StoryQuerySet, *, after: str = "", size: int = PAGE, order: str = Order.NEWEST
-) -> Shelf:
-    """The `size` stories that come after the mark of another page; an unreadable mark is the first page.
+) -> Page:
+    """The `size` stories that come after the cursor of another page; an unreadable cursor gives the first page.
 
     Likes change while one reads: a story that gains or loses some between two pages may move across their edge.
     """
@@ -58,31 +58,31 @@ def take_shelf(
     rows = stories.order_by(*by_likes, "-created_at", "-pk").annotate(
         beginning=Left(FINAL_TEXT, SHOWN), size=Length(FINAL_TEXT)
     )
-    if mark := _read_mark(after):
-        rows = rows.filter(_after_liked(mark) if by_likes else _after(mark))
+    if cursor := _read_cursor(after):
+        rows = rows.filter(_after_liked(cursor) if by_likes else _after(cursor))
     found = list(rows.defer("text", "edited_text")[: size + 1])
     if len(found) <= size:
-        return Shelf(found, "")
+        return Page(found, "")
     last = found[size - 1]
-    return Shelf(found[:size], str(Mark(last.likes, last.created_at, last.pk)))
+    return Page(found[:size], str(Cursor(last.likes, last.created_at, last.pk)))
 
 
-def _after(mark: Mark) -> Q:
-    return Q(created_at__lte=mark.created_at) & ~Q(created_at=mark.created_at, pk__gte=mark.pk)
+def _after(cursor: Cursor) -> Q:
+    return Q(created_at__lte=cursor.created_at) & ~Q(created_at=cursor.created_at, pk__gte=cursor.pk)
 
 
-def _after_liked(mark: Mark) -> Q:
-    return Q(likes__lt=mark.likes) | (Q(likes=mark.likes) & _after(mark))
+def _after_liked(cursor: Cursor) -> Q:
+    return Q(likes__lt=cursor.likes) | (Q(likes=cursor.likes) & _after(cursor))
 
 
-def _read_mark(text: str) -> Mark | None:
+def _read_cursor(text: str) -> Cursor | None:
     try:
         likes, moment, pk = text.split("_")
         written = datetime.fromisoformat(moment)
-        mark = Mark(int(likes), written.astimezone(UTC), uuid.UUID(pk))
+        cursor = Cursor(int(likes), written.astimezone(UTC), uuid.UUID(pk))
     except (ValueError, OverflowError):  # the latter: a moment that UTC has no year for
         return None
-    return mark if written.tzinfo and 0 <= mark.likes < 2**31 else None
+    return cursor if written.tzinfo and 0 <= cursor.likes < 2**31 else None
 
 
 def versions_of(story: Story) -> list[Story]:

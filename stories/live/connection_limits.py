@@ -8,6 +8,7 @@ stops counting at that time. While Redis is away everyone is admitted: there are
 import asyncio
 import logging
 import time
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import redis.asyncio
@@ -19,7 +20,7 @@ from stories.values import addresses
 logger = logging.getLogger(__name__)
 MAX_SECONDS = 1.0  # that a viewer waits until its socket is counted
 COUNTED_SECONDS = 60  # a living socket is admitted again before that
-_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, redis.asyncio.Redis] = WeakKeyDictionary()
+_pools: WeakKeyDictionary[asyncio.AbstractEventLoop, "redis.asyncio.Redis[bytes]"] = WeakKeyDictionary()
 
 
 class FixedWindow:
@@ -70,11 +71,11 @@ def _name(address: str) -> str:
     return f"sockets:{addresses.name_address(address)}"
 
 
-def _redis() -> redis.asyncio.Redis:
+def _redis() -> "redis.asyncio.Redis[bytes]":
     """The client of the running loop: a few connections, shared by all its sockets."""
     loop = asyncio.get_running_loop()
     if loop not in _pools:
-        pool: redis.asyncio.ConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
+        pool: redis.asyncio.ConnectionPool[Any] = redis.asyncio.BlockingConnectionPool.from_url(
             settings.REDIS_URL, max_connections=4, timeout=5
         )
         _pools[loop] = redis.asyncio.Redis(connection_pool=pool)

@@ -64,7 +64,8 @@ def _threads() -> ThreadPoolExecutor:
 async def in_database(function: Callable[..., T], *arguments: Any) -> T:
     """`function(*arguments)` on a thread that sockets share, with a connection of its own."""
     call = database_sync_to_async(function, thread_sensitive=False, executor=_threads())
-    return await call(*arguments)
+    result: T = await call(*arguments)
+    return result
 
 
 class SnapshotLoader:

@@ -1,4 +1,4 @@
-"""What a look at a story's text found, with its evidence; and the fingerprints that near-duplicates meet by."""
+"""What the check of a story's text found, with its evidence; and the fingerprints that near-duplicates meet by."""
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _

@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-MOST_USD = Decimal(10_000)
+MAX_USD = Decimal(10_000)
 """What a million tokens may cost at most: above any price list, and far from what the counters hold."""
 PRICES = ("input_price", "output_price", "training_price")
 
@@ -20,7 +20,7 @@ def _price(label: Any) -> "models.DecimalField[Any, Any]":
         decimal_places=4,
         null=True,
         blank=True,
-        validators=[MinValueValidator(0), MaxValueValidator(MOST_USD)],
+        validators=[MinValueValidator(0), MaxValueValidator(MAX_USD)],
     )
 
 
@@ -28,7 +28,7 @@ def _prices_in_range() -> Q:
     """No price, or one within the range; a NaN, which PostgreSQL holds greater than any number, is outside."""
     allowed = Q()
     for name in PRICES:
-        allowed &= Q(**{f"{name}__isnull": True}) | Q(**{f"{name}__gte": 0, f"{name}__lte": MOST_USD})
+        allowed &= Q(**{f"{name}__isnull": True}) | Q(**{f"{name}__gte": 0, f"{name}__lte": MAX_USD})
     return allowed
 
 

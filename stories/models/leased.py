@@ -10,7 +10,7 @@ Row = TypeVar("Row", bound=models.Model)
 
 
 class LeasedQuerySet(models.QuerySet[Row]):
-    """Of rows with `lease_until` and `next_poll_at`; a row without the latter waits for nobody."""
+    """Rows with `lease_until` and `next_poll_at`; without a `next_poll_at` a row is never due."""
 
     def unfinished(self) -> Self:
         raise NotImplementedError

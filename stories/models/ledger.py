@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class Attempt(models.Model):
     """One call for one story, or to try a model before it is put in use.
 
-    Money is micro-USD; `unknown` counts as spent, at its reservation. `doubt` is what a provider claimed that
-    could not be settled as it said; staff correct the price, which sets `corrected_at`.
+    Money is micro-USD; `unknown` counts as spent, at its reservation. `doubt` says which claim of
+    the provider could not be true; staff then correct the price, which sets `corrected_at`.
     """
 
     class Purpose(models.TextChoices):

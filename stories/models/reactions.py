@@ -29,8 +29,8 @@ class ReactionQuerySet(models.QuerySet["Reaction"]):
 class Reaction(models.Model):
     """One reader on one story. `who` is their `Reader.identity`; a report is settled by the review it led to.
 
-    `address_hash`: under what a report's address is told from others while it is open; "" once it is settled
-    or old (`counters.hash_address`).
+    `address_hash` (`addresses.hash_address`) tells an open report's address from others; "" once the report is
+    settled or old.
     """
 
     class Kind(models.TextChoices):

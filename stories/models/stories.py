@@ -90,7 +90,7 @@ class StoryQuerySet(models.QuerySet["Story"]):
         return self.approved().filter(ours, held_at__isnull=True)
 
     def checkable(self) -> Self:
-        """Those with a text that has ended, well or not: what `quality` looks at."""
+        """Those with a text that has ended, well or not: what `stories/review/quality` checks."""
         return self.filter(state__in=[Story.State.WRITTEN, Story.State.INTERRUPTED])
 
     def unchecked(self) -> Self:
@@ -121,8 +121,8 @@ class Story(models.Model):
     its reader and staff since that report, until an editor decides (for good, if the decision is no;
     `holds` tells which reports do that). `offered_at`, `offered_by`: when and by whom (`Reader.identity`) a
     reader's story was offered for the library and for training; null again when that was taken back.
-    `objects` are the stories there are; `staged` also has those of imports that are not published, and is for who
-    stages and removes them.
+    `objects` are all stories; `staged` also has those of imports that are not published yet, and is only for the
+    code that stages and removes them.
     """
 
     class State(models.TextChoices):
@@ -252,7 +252,7 @@ class Story(models.Model):
             models.Index(
                 fields=["imported_file"], condition=Q(imported_file__isnull=False), name="story_of_file"
             ),
-            # The queue of `reviewing.QUEUE`, with all that `reviewable` asks.
+            # The order of `decisions.QUEUE`, with all columns that `reviewable` asks.
             models.Index(
                 fields=[
                     *("verdict", "state", "flag_count", "-created_at", "-id"),
@@ -329,7 +329,7 @@ class Story(models.Model):
 
     @property
     def text_mark(self) -> str:
-        """A mark of the final text: another text has another."""
+        """Twelve hex digits of the final text's hash."""
         return hashlib.sha256(self.final_text.encode()).hexdigest()[:12]
 
     @property

@@ -25,8 +25,8 @@ def beat(process: str) -> None:
 def beat_steadily(process: str) -> bool:
     """As `beat`, for what comes every ten seconds; True once it has come without a gap for `CALM`.
 
-    After a gap (the database was locked, full or away) nobody else could give a sign of life either: whoever
-    judges the others by theirs lets them speak first.
+    After a gap (the database was locked, full or away) no other process could beat either: the caller waits with
+    its judgement of the others until they could.
     """
     since = f"{process}-since"
     last = Heartbeat.objects.filter(process=process).values_list("beat_at", flat=True).first()

@@ -50,7 +50,7 @@ DEMO_LOGINS = {"editor": EDITORS, "trainer": TRAINERS, "reader": None}
 
 
 taken_over = Signal()
-"""Sent by `take_over`, for those whose leases lie on a higher floor."""
+"""Sent by `take_over`; packages above this one end the leases of their own rows."""
 
 
 def seed_ingredients() -> None:
@@ -102,17 +102,17 @@ def seed_logins() -> None:
 
 
 def move_models(*, old_url: str, new_url: str) -> int:
-    """The model server of this copy lives at another port now: its models follow. Returns how many."""
+    """Gives the models of this copy's model server its new address; how many."""
     return LanguageModel.objects.filter(base_url=old_url).update(base_url=new_url)
 
 
 def forget_last_start() -> None:
-    """Signs of life of an earlier start say nothing about this one."""
+    """Removes the heartbeats of an earlier start, which say nothing about this one."""
     Heartbeat.objects.all().delete()
 
 
 def take_over() -> None:
-    """No process of an earlier start is left, nor the messages it was sent: the first sweep goes on at once.
+    """Ends the leases of an earlier start, of which no process and no message is left: the first sweep goes on at once.
 
     A story that a batch order holds was being written by nobody: its answer may still come. Only where this start
     is the only one on its database; elsewhere the leases run out by themselves.

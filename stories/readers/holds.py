@@ -67,7 +67,7 @@ class Claim:
 
 
 def ground(claim: Claim) -> Ground | None:
-    """The first ground there is; None: the story stays where it is until an editor decides."""
+    """The first ground that applies; None: the story stays where it is until an editor decides."""
     if not claim.vouched:
         return Ground.UNVOUCHED
     if claim.addresses >= SEVERAL:

@@ -64,7 +64,7 @@ def owns(reader: Reader, story: Story) -> bool:
 def may_read(reader: Reader, story: Story) -> bool:
     """Library stories and shared links are for all, unless held back by a report; the rest for reader and editors.
 
-    An account's rights are read once, when first asked for, and kept with its user object.
+    An account's rights are read once and kept with its user object.
     """
     shown = story.visibility != Story.Visibility.PRIVATE and story.held_at is None
     return shown or owns(reader, story) or reader.user.has_perm(VIEW)
@@ -96,10 +96,10 @@ def keep_stories(key: str, *, user: User) -> int:
     reported = Reaction.objects.reports().filter(who=mine).values_list("story", flat=True)
     reported_twice = Q(kind=Reaction.Kind.REPORTED, story__in=list(reported))
     Reaction.objects.filter(who=theirs).exclude(reported_twice).update(who=mine)
-    for story in Story.objects.filter(pk__in=rated).annotate(
-        liked=Count("reactions", filter=Q(reactions__kind=Reaction.Kind.LIKED))
-    ):
-        Story.objects.filter(pk=story.pk).update(likes=story.liked)
+    likes = Count("reactions", filter=Q(reactions__kind=Reaction.Kind.LIKED))
+    recounted = Story.objects.filter(pk__in=rated).annotate(liked=likes)
+    for pk, liked in recounted.values_list("pk", "liked"):
+        Story.objects.filter(pk=pk).update(likes=liked)
     Story.objects.filter(offered_by=theirs).update(offered_by=mine)
     return Story.objects.filter(reader_key=key).update(owner=user, reader_key="")
 

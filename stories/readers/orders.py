@@ -42,14 +42,14 @@ def ask_story(
 ) -> Story:
     """A queued story of `combo` for `reader`, by `model` or the serving model; the caller enqueues it.
 
-    Who sits at the site's own terminal (`readers.TERMINAL`) has no quota. Raises `QuotaUsedUp`, or
+    Who sits at the site's own terminal (`identity.TERMINAL`) has no quota. Raises `QuotaUsedUp`, or
     `UnknownModel` if no model can be asked.
     """
     with transaction.atomic():
         if reader is not TERMINAL:
             _count_order(reader)
         model = model or serving_model()
-        return Story.objects.create(
+        story: Story = Story.objects.create(
             dynasty=combo.dynasty,
             super_power=combo.super_power,
             story_type=combo.story_type,
@@ -59,6 +59,7 @@ def ask_story(
             again_of=again_of,
             **_asking(model),
         )
+        return story
 
 
 def order_story(combo: Combo, *, reader: Reader) -> Story:
@@ -139,7 +140,7 @@ def _used_today(reader: Reader) -> dict[str, int]:
 
 
 def _limits(reader: Reader) -> tuple[tuple[str, int, str], ...]:
-    """Who is counted, up to how many, and what is said then: the reader, their address, the whole site."""
+    """The counters of an order: who is counted, the limit, the sentence at it; for reader, address and site."""
     mine, theirs = settings.READER_STORIES_PER_DAY, settings.ADDRESS_STORIES_PER_DAY
     ours = settings.SITE_STORIES_PER_DAY
     site = ((SITE, ours, _("本站今天的故事已经写满了，请明天再来。")),) if ours else ()

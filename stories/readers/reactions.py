@@ -1,7 +1,7 @@
 """What a reader says of a story: 👍 or 👎, read to the end, reported.
 
-Each is a row with the model that wrote the story. Every report waits for an editor, whose decision in
-`reviewing` settles it; `holds` tells which of them hold the story back until then, by a mark on its row.
+Each is a row with the model that wrote the story. Every report waits for an editor, whose decision
+(`stories/review/decisions.py`) settles it; `holds` says which reports hold the story back until then (`held_at`).
 """
 
 from dataclasses import dataclass
@@ -23,12 +23,12 @@ REACTIONS_PER_DAY = 300
 REPORTS_PER_DAY = 20
 """From one address; each is work for an editor."""
 ADDRESS_KEPT = timedelta(days=30)
-"""How long a report nobody decided on is counted as another address's."""
+"""How long the address of an undecided report is kept, to tell reports of different addresses apart."""
 Kind = Reaction.Kind
 
 
 @dataclass(frozen=True)
-class Mine:
+class OwnReactions:
     """What one reader said of one story; `taste` is "" for neither 👍 nor 👎. `settled`: an editor saw the report."""
 
     taste: str
@@ -37,13 +37,13 @@ class Mine:
     settled: bool
 
 
-def said_of(story: Story, *, reader: Reader) -> Mine:
-    said = dict(story.reactions.filter(who=reader.identity).values_list("kind", "settled_by"))
-    return Mine(
-        taste=next((kind for kind in (Kind.LIKED, Kind.DISLIKED) if kind in said), ""),
-        finished=Kind.FINISHED in said,
-        reported=Kind.REPORTED in said,
-        settled=said.get(Kind.REPORTED) is not None,
+def own_reactions(story: Story, *, reader: Reader) -> OwnReactions:
+    found = dict(story.reactions.filter(who=reader.identity).values_list("kind", "settled_by"))
+    return OwnReactions(
+        taste=next((kind for kind in (Kind.LIKED, Kind.DISLIKED) if kind in found), ""),
+        finished=Kind.FINISHED in found,
+        reported=Kind.REPORTED in found,
+        settled=found.get(Kind.REPORTED) is not None,
     )
 
 
@@ -60,7 +60,7 @@ def rate(story: Story, *, reader: Reader, taste: str) -> None:
     Raises `BadState` for a story without text, `QuotaUsedUp` at the address's limit.
     """
     _check_readable_end(story)
-    # The count of likes follows the rows: two readers of one story wait for each other here.
+    # Two readers of one story wait for each other here, so that the count of likes is exact.
     Story.objects.select_for_update().only("pk").get(pk=story.pk)
     mine = story.reactions.tastes().filter(who=reader.identity)
     if not taste:
@@ -113,7 +113,7 @@ def forget_old_addresses() -> int:
 
 
 def _make(story: Story, reader: Reader, **values: str) -> Reaction:
-    """The row. Two tabs at once make one: the second finds the first's."""
+    """Makes the row. Of two tabs at once only one makes it; the other finds it."""
     reaction, _created = Reaction.objects.get_or_create(
         story=story,
         who=reader.identity,

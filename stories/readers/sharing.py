@@ -2,7 +2,7 @@
 
 A link is the story's own address: whoever has it may read while the story is shared, and nobody lists it.
 An offer is the reader's leave to put the story in the library and to train models on it; without one no
-editor can approve it, and taking it back takes it off the shelf.
+editor can approve it, and taking it back takes the story out of the library.
 """
 
 from django.db.models import Case, Value, When
@@ -52,12 +52,12 @@ def take_back(story: Story, *, reader: Reader) -> None:
     """Takes the offer back: an approved story leaves the library, and enters no further dataset."""
     _check_own(story, reader)
     approved = When(verdict=Verdict.APPROVED, then=Value(Verdict.UNREVIEWED))
-    on_the_shelf = When(visibility=Visibility.LIBRARY, then=Value(Visibility.PRIVATE))
+    in_library = When(visibility=Visibility.LIBRARY, then=Value(Visibility.PRIVATE))
     _row(story).filter(offered_at__isnull=False).update(
         offered_at=None,
         offered_by="",
         verdict=Case(approved, default="verdict"),
-        visibility=Case(on_the_shelf, default="visibility"),
+        visibility=Case(in_library, default="visibility"),
         reviewed_at=Case(When(verdict=Verdict.APPROVED, then=None), default="reviewed_at"),
     )
     story.refresh_from_db()

@@ -90,7 +90,7 @@ def edit_and(
 
 @transaction.atomic
 def undo(story: Story, *, by: User) -> Review:
-    """Takes back the last decision that still stands. Raises `BadState` if there is none."""
+    """Takes back the last decision that no undo has taken back. Raises `BadState` if there is none."""
     standing = standing_decisions(story)
     if not standing:
         raise BadState(_("没有可以撤销的决定。"))
@@ -161,7 +161,7 @@ def standing_decisions(story: Story) -> list[Review]:
 
 
 def neighbours(story: Story, stories: QuerySet[Story]) -> tuple[Story | None, Story | None]:
-    """Who stands before and behind it in the `QUEUE` of those of `stories` that wait; by key, never by offset."""
+    """The waiting ones of `stories` just before and just after it in `QUEUE`; by key, never by offset."""
     waiting = stories.reviewable()  # type: ignore[attr-defined]
     flags, at = story.flag_count, story.created_at
     newer = Q(created_at__gt=at) | Q(created_at=at, pk__gt=story.pk)
@@ -193,7 +193,7 @@ def _decide(story: Story, verdict: Story.Verdict, *, by: User, reason: str) -> R
 
 
 def _settle(story: Story, review: Review) -> None:
-    """The open reports are decided; from where they came matters no longer."""
+    """Settles the open reports and forgets their addresses."""
     story.reactions.open_reports().order_by().update(settled_by=review, address_hash="")
 
 

@@ -1,6 +1,7 @@
 """Runs: one order for many stories, planned, priced, started, paused and retried.
 
-One `Story` row per slot is written when the run is planned; the bulk worker fills them (`filling.py`).
+One `Story` row per slot is written when the run is planned; the bulk worker completes them
+(`stories/generation/completion.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,10 +23,10 @@ from stories.generation.states import pause
 from stories.language_models import add_model, check_endpoint, check_in_service
 from stories.models import Attempt, BatchOrder, EndReason, LanguageModel, Run, Story, Template
 from stories.runs.coverage import read_exclusions
-from stories.runs.plan import Cell, Wish, check_plan, plan_cells
+from stories.runs.plan import Cell, PlanSpec, check_plan, plan_cells
 from stories.values.money import to_micros, to_usd
 
-MOST_BUDGET = to_micros(Decimal(1_000_000))  # of one run, in micro-USD
+MAX_BUDGET = to_micros(Decimal(1_000_000))  # of one run, in micro-USD
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,10 @@ def plan_run(
     `target`: as many as each cell lacks of that many approved stories; else `repeat` for each combo.
     Raises `BadIngredient`, `UnknownModel`, or a `StoryError` for figures out of range.
     """
-    wish = Wish(dynasties, powers, types, repeat=repeat, target=target, cover=cover, excluded=excluded)
+    spec = PlanSpec(dynasties, powers, types, repeat=repeat, target=target, cover=cover, excluded=excluded)
     model, template = model or default_model(), template or current_template()
-    _check_order(wish, temperature=temperature, budget=budget)
-    cells = plan_cells(wish)
+    _check_order(spec, temperature=temperature, budget=budget)
+    cells = plan_cells(spec)
     check_plan(cells)
     check_endpoint(model)
     check_in_service(model)
@@ -125,17 +126,17 @@ def plan_run(
     return run
 
 
-def _check_order(wish: Wish, *, temperature: float, budget: int | None) -> None:
-    if wish.repeat < 1:
+def _check_order(spec: PlanSpec, *, temperature: float, budget: int | None) -> None:
+    if spec.repeat < 1:
         raise StoryError(_("每个配方至少要写 1 篇。"))
-    if wish.target is not None and wish.target < 1:
+    if spec.target is not None and spec.target < 1:
         raise StoryError(_("每一格的目标至少是 1 篇。"))
     if not 0 <= temperature <= 2:
         raise StoryError(_("温度要在 0 到 2 之间。"))
     if budget is not None and budget < 0:
         raise StoryError(_("预算不能是负数。"))
-    if budget is not None and budget > MOST_BUDGET:
-        raise StoryError(_("预算最多 %(most)s 美元。") % {"most": f"{to_usd(MOST_BUDGET):,}"})
+    if budget is not None and budget > MAX_BUDGET:
+        raise StoryError(_("预算最多 %(most)s 美元。") % {"most": f"{to_usd(MAX_BUDGET):,}"})
 
 
 def _slots(run: Run, cells: Sequence[Cell]) -> Iterable[Story]:
@@ -171,7 +172,7 @@ def resume_run(run: Run) -> None:
     """paused → running; the count of failures starts anew."""
     with transaction.atomic():
         _change(run, {Run.State.PAUSED}, Run.State.RUNNING)
-        # The messages of the time before found the run paused and are spent.
+        # Messages that came while the run was paused did nothing and are gone.
         Story.objects.filter(run=run, state=Story.State.QUEUED).update(published_at=None)
 
 

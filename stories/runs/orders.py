@@ -10,7 +10,7 @@ from django.utils import timezone
 from stories.models import Run
 from stories.runs.coverage import read_exclusions
 from stories.runs.lifecycle import plan_run, start_run
-from stories.runs.plan import Wish
+from stories.runs.plan import PlanSpec
 from stories.values.combos import AXES
 
 SAME_PRESS = timedelta(seconds=10)
@@ -44,7 +44,7 @@ def _twin(by: User, order: dict[str, Any]) -> Run | None:
         is_batch=order.get("is_batch", False),
     )
     names = ("dynasties", "powers", "types", "cover", "excluded")
-    combos = Wish(**{name: order[name] for name in names if name in order}).combos()
+    combos = PlanSpec(**{name: order[name] for name in names if name in order}).combos()
     excluded = read_exclusions(order.get("excluded", ()))
     wanted = [{getattr(combo, axis) for combo in combos} for axis in AXES]
     for run in recent:

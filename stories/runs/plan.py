@@ -17,16 +17,16 @@ from stories.models import Run, Story
 from stories.runs.coverage import choose_combos, read_exclusions
 from stories.values.combos import AXES, Combo, clean_ingredient, multiply
 
-MOST_STORIES = 20_000
-MOST_COMBOS = 200_000
+MAX_STORIES = 20_000
+MAX_COMBOS = 200_000
 ENOUGH_DECISIONS = (
-    3  # below it a cell's own share of approvals says little, and that of all the cells is used
+    3  # with fewer decisions the share of approvals of all cells is used instead of the cell's own
 )
-LEAST_RATE = 0.1  # no cell is ordered more than ten times over
+MIN_RATE = 0.1  # no cell is ordered more than ten times over
 
 
 @dataclass(frozen=True)
-class Wish:
+class PlanSpec:
     """What a person wants, as typed. `target` None: `repeat` stories for each combo."""
 
     dynasties: Sequence[str]
@@ -41,8 +41,8 @@ class Wish:
         """The chosen combos. Raises `BadIngredient`, or `StoryError` for more than can be planned."""
         axes = (self.dynasties, self.powers, self.types)
         size = math.prod(max(1, len(set(axis))) for axis in axes)
-        if size > MOST_COMBOS:
-            words = {"most": MOST_COMBOS, "count": size}
+        if size > MAX_COMBOS:
+            words = {"most": MAX_COMBOS, "count": size}
             raise StoryError(_("最多从 %(most)s 个配方里选，这里是 %(count)s 个。") % words)
         return choose_combos(multiply(*axes), cover=self.cover, excluded=read_exclusions(self.excluded))
 
@@ -63,17 +63,17 @@ class Cell:
         return not self.order and not self.waiting
 
 
-def plan_cells(wish: Wish) -> list[Cell]:
-    """The cells of a wish, with what they have and what is ordered. Raises like `Wish.combos`."""
-    combos = wish.combos()
-    counted = count_cells(wish.dynasties, wish.powers, wish.types)
+def plan_cells(spec: PlanSpec) -> list[Cell]:
+    """The cells of a spec, with what they have and what is ordered. Raises like `PlanSpec.combos`."""
+    combos = spec.combos()
+    counted = count_cells(spec.dynasties, spec.powers, spec.types)
     cells = [Cell(combo, 0, **counted.get(combo, {})) for combo in combos]
-    if wish.cover == Run.Cover.SAMPLE:
+    if spec.cover == Run.Cover.SAMPLE:
         return [_ordering(cell, 1) for cell in cells]
-    if wish.target is None:
-        return [_ordering(cell, wish.repeat) for cell in cells]
+    if spec.target is None:
+        return [_ordering(cell, spec.repeat) for cell in cells]
     overall = approval_rate(sum(cell.approved for cell in cells), sum(cell.rejected for cell in cells))
-    return [_ordering(cell, deficit(cell, target=wish.target, overall=overall)) for cell in cells]
+    return [_ordering(cell, deficit(cell, target=spec.target, overall=overall)) for cell in cells]
 
 
 def _ordering(cell: Cell, order: int) -> Cell:
@@ -89,9 +89,9 @@ def deficit(cell: Cell, *, target: int, overall: float) -> int:
 
 
 def approval_rate(approved: int, rejected: int) -> float:
-    """The share of the decided that was approved, at least `LEAST_RATE`; 1 where nothing was decided."""
+    """The share of the decided that was approved, at least `MIN_RATE`; 1 where nothing was decided."""
     decided = approved + rejected
-    return max(LEAST_RATE, approved / decided) if decided else 1.0
+    return max(MIN_RATE, approved / decided) if decided else 1.0
 
 
 def count_cells(*axes: Iterable[str]) -> dict[Combo, dict[str, int]]:
@@ -120,15 +120,15 @@ def check_plan(cells: Sequence[Cell]) -> int:
     ordered = sum(cell.order for cell in cells)
     if not ordered:
         raise StoryError(_("每一格都够数了，没有要写的。"))
-    if ordered > MOST_STORIES:
-        words = {"count": ordered, "most": MOST_STORIES}
+    if ordered > MAX_STORIES:
+        words = {"count": ordered, "most": MAX_STORIES}
         raise StoryError(_("一个批次最多 %(most)s 篇，这里是 %(count)s 篇。") % words)
     return ordered
 
 
 # --- the grid: dynasties down, powers across, a line for each type --------------------------------------------
 
-MOST_SHOWN = 1500
+MAX_SHOWN = 1500
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class Grid:
 
 def lay_out(cells: Sequence[Any], *axes: Sequence[str]) -> Grid | None:
     """The grid of cells that have a `combo`, each axis in the order of `axes`; None for more than a page can show."""
-    if len(cells) > MOST_SHOWN:
+    if len(cells) > MAX_SHOWN:
         return None
     by_combo = {cell.combo: cell for cell in cells}
     dynasties, powers, types = (

@@ -1,4 +1,4 @@
-"""How far a run is: its states, its pace, its errors by cause, and its cells as they fill."""
+"""How far a run is: its states, its throughput, its errors by cause, and its cells as they fill."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -14,20 +14,20 @@ from stories.runs.lifecycle import count_states
 from stories.runs.plan import approval_rate, count_cells
 from stories.values.combos import AXES, Combo
 
-MOST_SENTENCES = 5
-PACE_OVER = timedelta(seconds=60)
+MAX_SENTENCES = 5
+THROUGHPUT_WINDOW = timedelta(seconds=60)
 
 
 @dataclass(frozen=True)
-class Pace:
-    """Stories ended per minute over the last one; seconds until the rest is written, None where nobody knows."""
+class Throughput:
+    """Stories ended per minute over the last one; seconds until the rest is written, None where unknown."""
 
     per_minute: float
     seconds_left: int | None
 
 
 @dataclass
-class Cause:
+class FailureCause:
     """Stories that went wrong for one reason, with the last sentences of it."""
 
     label: str
@@ -37,7 +37,7 @@ class Cause:
 
 
 @dataclass(frozen=True)
-class Filling:
+class CellProgress:
     """One cell of a run: how many of its ordered stories are written; `approved` of all the cell's, `target` if any."""
 
     combo: Combo
@@ -60,35 +60,35 @@ class Filling:
         return round(100 * approval_rate(self.approved, self.rejected))
 
 
-def measure_pace(run: Run, *, unfinished: int) -> Pace:
-    """The pace of the last minute, or since the first story began if that is shorter."""
+def measure_throughput(run: Run, *, unfinished: int) -> Throughput:
+    """The throughput of the last minute, or since the first story began if that is shorter."""
     now = timezone.now()
-    ended = run.stories.filter(ended_at__gte=now - PACE_OVER, started_at__isnull=False)
+    ended = run.stories.filter(ended_at__gte=now - THROUGHPUT_WINDOW, started_at__isnull=False)
     counted = ended.order_by().aggregate(ended=Count("pk"), since=Min("started_at"))
     if not counted["ended"]:
-        return Pace(0.0, None)
-    seconds = min(PACE_OVER.total_seconds(), max(1.0, (now - counted["since"]).total_seconds()))
+        return Throughput(0.0, None)
+    seconds = min(THROUGHPUT_WINDOW.total_seconds(), max(1.0, (now - counted["since"]).total_seconds()))
     per_minute = 60 * counted["ended"] / seconds
     is_running = run.state == Run.State.RUNNING
-    return Pace(round(per_minute, 1), round(60 * unfinished / per_minute) if is_running else None)
+    return Throughput(round(per_minute, 1), round(60 * unfinished / per_minute) if is_running else None)
 
 
-def find_causes(run: Run) -> list[Cause]:
+def find_causes(run: Run) -> list[FailureCause]:
     """What went wrong, the most frequent cause first."""
     grouped = run.stories.exclude(error="").order_by().values_list("end_reason", "error")
-    causes: dict[str, Cause] = {}
+    causes: dict[str, FailureCause] = {}
     rows = grouped.annotate(times=Count("pk"), last=Max("ended_at")).order_by("-times", "error")
     for reason, sentence, times, last in rows:
         label = str(EndReason(reason).label) if reason else _("稍后再试")
-        cause = causes.setdefault(reason, Cause(label))
+        cause = causes.setdefault(reason, FailureCause(label))
         cause.count += times
         cause.last = max(filter(None, (cause.last, last)), default=None)
-        if len(cause.sentences) < MOST_SENTENCES:
+        if len(cause.sentences) < MAX_SENTENCES:
             cause.sentences.append((sentence, times))
     return [causes[reason] for reason in sorted(causes, key=lambda reason: (-causes[reason].count, reason))]
 
 
-def fill_cells(run: Run) -> Sequence[Filling]:
+def measure_cells(run: Run) -> Sequence[CellProgress]:
     """The cells of a run, in the order they were planned in."""
     ordered: Counter[Combo] = Counter()
     written: Counter[Combo] = Counter()
@@ -104,7 +104,7 @@ def fill_cells(run: Run) -> Sequence[Filling]:
     counted = count_cells(run.dynasties, run.super_powers, run.story_types)
     none = {"approved": 0, "rejected": 0}
     return [
-        Filling(
+        CellProgress(
             combo=combo,
             ordered=ordered[combo],
             written=written[combo],

@@ -1,7 +1,7 @@
 """What a person decides about calls whose outcome was never learnt.
 
-Such a call counts as spent, at its reservation, and its story was not asked for again. Whoever has looked at
-the provider's bill says which it was; and whether the story is to be written anew.
+Such a call counts as spent, at its reservation, and its story is not asked for again. A person who has seen the
+provider's bill says whether it was billed, and whether the story is to be written anew.
 """
 
 from collections.abc import Iterable

@@ -16,12 +16,12 @@ register = template.Library()
 BREAKS = re.compile(r"[\r\n]+")
 INDENT = " \t\u3000"
 LOUD_END, QUIET_END, PAUSES = "！？!?…”", "。.", "，、；：,;:"
-SHORTEST_TITLE, LONGEST_TITLE = 6, 24
+MIN_TITLE, MAX_TITLE = 6, 24
 
 
 @register.inclusion_tag("stories/_combo.html")
 def combo(story: Story, *, linked: bool = False) -> dict[str, Any]:
-    """Three small labels: dynasty · power · type. Takes a story or a combo. `linked`: each to its shelf."""
+    """Three small labels: dynasty · power · type. Takes a story or a combo. `linked`: each to its stories."""
     return {"parts": [Part(axis, getattr(story, axis)) for axis in AXES], "linked": linked}
 
 
@@ -62,7 +62,7 @@ def paragraphs(text: str) -> list[str]:
 
 @register.filter
 def opening(text: str) -> str:
-    """The first sentence, or as much of it as stands well as a story's title on a shelf."""
+    """The first sentence, or as much of it as makes a good title in a list."""
     return _split_opening(text)[0]
 
 
@@ -73,21 +73,17 @@ def excerpt(text: str) -> str:
 
 
 def _split_opening(text: str) -> tuple[str, str]:
-    """Cut at the end of the first sentence, else at the last pause, else anywhere, within `LONGEST_TITLE`."""
+    """Cut at the end of the first sentence, else at the last pause, else anywhere, within `MAX_TITLE`."""
     first, words = next(iter(paragraphs(text)), ""), "".join(paragraphs(text))
-    window = first[:LONGEST_TITLE]
+    window = first[:MAX_TITLE]
     for place, char in enumerate(window):
-        if char in QUIET_END and place >= SHORTEST_TITLE:
+        if char in QUIET_END and place >= MIN_TITLE:
             return window[:place], words[place + 1 :]
-        if (
-            char in LOUD_END
-            and place >= SHORTEST_TITLE
-            and window[place + 1 : place + 2] not in tuple(LOUD_END)
-        ):
+        if char in LOUD_END and place >= MIN_TITLE and window[place + 1 : place + 2] not in tuple(LOUD_END):
             return window[: place + 1], words[place + 1 :]
-    if len(first) < LONGEST_TITLE:
+    if len(first) < MAX_TITLE:
         return first, words[len(first) :]
     pause = max(window.rfind(char) for char in PAUSES)
-    if pause >= SHORTEST_TITLE:
+    if pause >= MIN_TITLE:
         return window[:pause], words[pause + 1 :]
-    return f"{window[:-1]}…", words[LONGEST_TITLE - 1 :]
+    return f"{window[:-1]}…", words[MAX_TITLE - 1 :]

@@ -1,5 +1,5 @@
 """The readers' pages: form in, domain call, redirect or render.
 
-`library` and `pages` show; `orders` has stories written; `reactions` says what a reader makes of one;
-`accounts` keeps them; `probes` answer machines.
+`library` and `pages` show stories; `orders` has them written; `reactions` takes what a reader says of one;
+`accounts` signs readers up; `probes` answers machines.
 """

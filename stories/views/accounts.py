@@ -1,5 +1,6 @@
 """Signing up, which keeps what the browser's cookie wrote; logging in does the same (see `stories/apps.py`)."""
 
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib.auth import login
@@ -27,20 +28,20 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect("stories:mine")
     form: Any = UserCreationForm(request.POST if request.method == "POST" else None)
-    status = 200
+    status = HTTPStatus.OK
     if request.method == "POST":
-        status = 422
+        status = HTTPStatus.UNPROCESSABLE_ENTITY
         if form.is_valid():
             if _count_sign_up(request):
                 login(request, form.save(), backend=BACKEND)
                 return redirect("stories:mine")
-            status = 429
+            status = HTTPStatus.TOO_MANY_REQUESTS
             form.add_error(None, _("你所在的网络今天注册得太多了，请明天再来。"))
     return render(request, "stories/signup.html", {"form": form}, status=status)
 
 
 def keep_stories(*, request: HttpRequest | None, user: Any, **_kwargs: Any) -> None:
-    """On every login: what this browser wrote belongs to the account, and the cookie has done its work."""
+    """On every login: what this browser's cookie wrote is the account's from now on, and the cookie is removed."""
     key = identity.read_key(request.COOKIES.get(identity.COOKIE)) if request else ""
     if request is not None and key:
         identity.keep_stories(key, user=user)

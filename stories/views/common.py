@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, TypeVar, cast
 
 from django.conf import settings
@@ -20,7 +21,8 @@ Answer = TypeVar("Answer", bound=HttpResponse)
 
 def reader_of(request: HttpRequest) -> Reader:
     """The reader whom the middleware found behind the request."""
-    return cast(Any, request).reader
+    reader: Reader = cast(Any, request).reader
+    return reader
 
 
 def readable(reader: Reader, pk: str) -> Story:
@@ -48,7 +50,7 @@ def own(reader: Reader, pk: str) -> Story:
 
 
 def with_key(reader: Reader) -> Reader:
-    """The reader with something to be recognised by: a visitor without an account gets a key."""
+    """The reader; a visitor without account or key gets a key to be recognised by."""
     if reader.user.is_authenticated or reader.key:
         return reader
     return replace(reader, key=identity.new_key())
@@ -71,8 +73,10 @@ def remember(response: Answer, reader: Reader) -> Answer:
 def server_error(request: HttpRequest) -> HttpResponse:
     """Every page's last resort: 503 with what to do where waiting may help, else 500.
 
-    Rendered without the request: who asks would be another look into the database.
+    Rendered without the request: its context processors would ask the database again.
     """
     if may_pass(sys.exc_info()[1]):
-        return HttpResponse(render_to_string("503.html"), status=503, headers={"Retry-After": "10"})
-    return HttpResponse(render_to_string("500.html"), status=500)
+        return HttpResponse(
+            render_to_string("503.html"), status=HTTPStatus.SERVICE_UNAVAILABLE, headers={"Retry-After": "10"}
+        )
+    return HttpResponse(render_to_string("500.html"), status=HTTPStatus.INTERNAL_SERVER_ERROR)

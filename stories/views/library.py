@@ -1,4 +1,4 @@
-"""Shelves: what everyone may read, and what a reader wrote."""
+"""Pages of stories: those that everyone may read, and those that a reader had written."""
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -15,18 +15,18 @@ from stories.views.common import reader_of
 @require_safe
 def library(request: HttpRequest) -> HttpResponse:
     form = LibraryForm(request.GET)
-    wish = form.wish
-    shelf = pages.take_shelf(
-        Story.objects.library().having(wish.ingredients).mentioning(wish.words),
+    search = form.search
+    page = pages.read_page(
+        Story.objects.library().having(search.ingredients).mentioning(search.words),
         after=request.GET.get("after", ""),
-        order=wish.order,
+        order=search.order,
     )
-    context = {"shelf": shelf, "wish": wish, "orders": pages.Order.choices, "known": known_ingredients()}
+    context = {"page": page, "search": search, "orders": pages.Order.choices, "known": known_ingredients()}
     return render(request, "stories/library.html", context)
 
 
 @require_safe
 @never_cache
 def mine(request: HttpRequest) -> HttpResponse:
-    shelf = pages.take_shelf(identity.stories_of(reader_of(request)), after=request.GET.get("after", ""))
-    return render(request, "stories/mine.html", {"shelf": shelf})
+    page = pages.read_page(identity.stories_of(reader_of(request)), after=request.GET.get("after", ""))
+    return render(request, "stories/mine.html", {"page": page})

@@ -1,6 +1,7 @@
 """A reader has a story written: asks, stops, goes on, writes again."""
 
 import logging
+from http import HTTPStatus
 from typing import Any
 
 from django.contrib import messages
@@ -30,7 +31,7 @@ def new(request: HttpRequest) -> HttpResponse:
         return _show_form(request, AskForm(initial=surprise() if "random" in request.GET else wished))
     form = AskForm(request.POST)
     if not form.is_valid():
-        return _show_form(request, form, status=422)
+        return _show_form(request, form, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     reader = with_key(reader_of(request))
     try:
         story = orders.order_story(form.combo, reader=reader)
@@ -40,7 +41,7 @@ def new(request: HttpRequest) -> HttpResponse:
     except AWAY:
         logger.exception("an order could not be written")
         form.add_error(None, _("现在太忙了，这一篇没有排上：配料都还在，请过一会儿再点一次。"))
-        return _show_form(request, form, status=503)
+        return _show_form(request, form, status=HTTPStatus.SERVICE_UNAVAILABLE)
     enqueue_story(story)
     return remember(redirect(story), reader)
 
@@ -75,15 +76,15 @@ def again(request: HttpRequest, pk: str) -> HttpResponse:
     return remember(redirect(story), reader)
 
 
-def _show_form(request: HttpRequest, form: AskForm, *, status: int = 200) -> HttpResponse:
+def _show_form(request: HttpRequest, form: AskForm, *, status: int = HTTPStatus.OK) -> HttpResponse:
     quota = orders.quota_left(reader_of(request))
     return render(request, "stories/new.html", {"form": form, "quota": quota}, status=status)
 
 
 def _status_of(error: StoryError) -> int:
     if isinstance(error, Unsuitable):
-        return 422
-    return 429 if isinstance(error, QuotaUsedUp) else 503
+        return HTTPStatus.UNPROCESSABLE_ENTITY
+    return HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, QuotaUsedUp) else HTTPStatus.SERVICE_UNAVAILABLE
 
 
 def _queue(request: HttpRequest, pk: str, *, order: Any) -> HttpResponse:

@@ -1,6 +1,7 @@
 """One story, to read or to watch being written; as a page and as plain text."""
 
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -27,10 +28,12 @@ def story(request: HttpRequest, pk: str) -> HttpResponse:
     return show_story(request, readable(reader_of(request), pk), ReportForm())
 
 
-def show_story(request: HttpRequest, story: Story, report: ReportForm, *, status: int = 200) -> HttpResponse:
+def show_story(
+    request: HttpRequest, story: Story, report: ReportForm, *, status: int = HTTPStatus.OK
+) -> HttpResponse:
     """The page of a story, with the form of a report as it stands."""
     reader = reader_of(request)
-    context = said_context(story, reader) | {
+    context = reactions_context(story, reader) | {
         "text": story.final_text,
         "label": label_line(story),
         "report": report,
@@ -46,12 +49,12 @@ def show_story(request: HttpRequest, story: Story, report: ReportForm, *, status
     return render(request, "stories/story.html", context, status=status)
 
 
-def said_context(story: Story, reader: Reader) -> dict[str, Any]:
+def reactions_context(story: Story, reader: Reader) -> dict[str, Any]:
     """What the part of the page needs that changes when the reader says something of the story."""
     is_own = identity.owns(reader, story)
     return {
         "story": story,
-        "said": reactions.said_of(story, reader=reader),
+        "reactions": reactions.own_reactions(story, reader=reader),
         "is_own": is_own,
         "may_offer": is_own and story.origin == Story.Origin.READER and story.state == Story.State.WRITTEN,
     }

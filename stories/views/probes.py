@@ -1,5 +1,7 @@
 """What machines ask: whether this process answers, and whether the site is whole."""
 
+from http import HTTPStatus
+
 from django.http import HttpRequest, JsonResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
@@ -17,4 +19,4 @@ def live(request: HttpRequest) -> JsonResponse:
 def ready(request: HttpRequest) -> JsonResponse:
     missing = health.find_missing()
     body = {"status": "unavailable" if missing else "ok", "missing": missing}
-    return JsonResponse(body, status=503 if missing else 200)
+    return JsonResponse(body, status=HTTPStatus.SERVICE_UNAVAILABLE if missing else HTTPStatus.OK)

@@ -1,6 +1,7 @@
 """What a reader says of a story, and does with their own: every button is a form that works without scripts."""
 
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, cast
 
 from django.contrib import messages
@@ -16,7 +17,7 @@ from stories.models import Reaction, Story
 from stories.readers import identity, reactions, sharing
 from stories.readers.identity import Reader
 from stories.views.common import own, readable, reader_of, remember, with_key
-from stories.views.pages import said_context, show_story
+from stories.views.pages import reactions_context, show_story
 
 TASTES = (Reaction.Kind.LIKED, Reaction.Kind.DISLIKED, "")
 
@@ -51,7 +52,7 @@ def report(request: HttpRequest, pk: str) -> HttpResponse:
     story, reader = readable(reader_of(request), pk), with_key(reader_of(request))
     form = ReportForm(request.POST)
     if not form.is_valid():
-        return show_story(request, story, form, status=422)
+        return show_story(request, story, form, status=HTTPStatus.UNPROCESSABLE_ENTITY)
     try:
         reactions.report(story, reader=reader, **form.cleaned_data)
     except StoryError as error:
@@ -83,8 +84,8 @@ def _say(request: HttpRequest, story: Story, reader: Reader, act: Callable[[], N
         problem = str(error)
     if cast(Any, request).htmx:
         story.refresh_from_db()
-        context = said_context(story, reader) | {"problem": problem}
-        return remember(render(request, "stories/_said.html", context), reader)
+        context = reactions_context(story, reader) | {"problem": problem}
+        return remember(render(request, "stories/_reactions.html", context), reader)
     if problem:
         messages.error(request, problem)
     return remember(redirect(story), reader)
@@ -101,5 +102,5 @@ def _change_sharing(request: HttpRequest, pk: str, change: Callable[..., None], 
     if request.accepts("text/html"):
         (messages.error if problem else messages.success)(request, problem or done)
         return redirect(story)
-    status = 409 if problem else 200
+    status = HTTPStatus.CONFLICT if problem else HTTPStatus.OK
     return JsonResponse({"visibility": story.visibility, "problem": problem}, status=status)

@@ -7,7 +7,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from stories.models import Story
-from tests.browser.test_said import KEY, open_story, recognise
+from tests.browser.test_reactions import KEY, open_story, recognise
 from tests.factories import make_story
 from tests.sites import Web
 

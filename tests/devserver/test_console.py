@@ -11,16 +11,16 @@ import pytest
 from devserver.console import Console, relay
 from devserver.logfile import LogFile
 from devserver.processes import Child
-from devserver.terminal import MOST_WAITING, Terminal
+from devserver.terminal import MAX_WAITING, Terminal
 from tests.environment import BASE_DIR
 from tests.servers import wait_until
-from ultraman_site.log_lines import MOST_CHARACTERS, one_line
+from ultraman_site.log_lines import MAX_CHARACTERS, one_line
 
 FULL = Path("/dev/full")
 
 
-class NoWarden:
-    """Stands where the warden's pipe would be: the children of these tests end by themselves."""
+class NoReaper:
+    """Stands where the reaper's pipe would be: the children of these tests end by themselves."""
 
     def add(self, group: int) -> None: ...
 
@@ -40,7 +40,7 @@ def run_child(console: Console, code: str) -> Child:
         (sys.executable, "-c", code),
         environment={**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(BASE_DIR)},
         console=console,
-        warden=NoWarden(),  # type: ignore[arg-type]
+        reaper=NoReaper(),  # type: ignore[arg-type]
     )
 
 
@@ -86,7 +86,7 @@ def test_a_line_that_was_half_written_ends_before_the_next(
 
 
 def test_the_log_is_rotated_while_it_is_written(tmp_path: Path) -> None:
-    log = LogFile(tmp_path / "run.log", most_bytes=1000)
+    log = LogFile(tmp_path / "run.log", max_bytes=1000)
     for number in range(1000):
         log.write(b"%099d\n" % number)
     log.close()
@@ -116,11 +116,11 @@ def test_a_terminal_that_stands_still_stops_nobody() -> None:
     reading, writing = os.pipe()
     terminal = Terminal(writing, encoding="utf-8")
     began = time.monotonic()
-    for _line in range(MOST_WAITING + 5000):
+    for _line in range(MAX_WAITING + 5000):
         terminal.show("x" * 99 + "\n")
     assert time.monotonic() - began < 20
     seen = os.read(reading, 65_536)
-    while seen.count(b"\n") < MOST_WAITING // 2:
+    while seen.count(b"\n") < MAX_WAITING // 2:
         seen += os.read(reading, 65_536)
     terminal.show("after\n")
     while not seen.endswith(b"after\n"):
@@ -158,8 +158,8 @@ def test_what_a_process_says_is_bounded_and_stays_one_line(tmp_path: Path) -> No
         wait_until(lambda: child.ended() is not None, seconds=30, what="the process has ended")
         child.drain()
     long, painted = (tmp_path / "run.log").read_text("utf-8").splitlines()
-    assert long.endswith(f"a … [{1_000_000 - MOST_CHARACTERS:,} more characters cut]")
-    assert len(long) < MOST_CHARACTERS + 100
+    assert long.endswith(f"a … [{1_000_000 - MAX_CHARACTERS:,} more characters cut]")
+    assert len(long) < MAX_CHARACTERS + 100
     assert painted.endswith("| red \\x1b[31m \\u2028 02:00:00 web | no")
 
 
@@ -167,7 +167,7 @@ def test_a_line_without_an_end_takes_no_memory() -> None:
     said: list[tuple[int, int]] = []
     relay(io.BytesIO(b"b" * 10_000_000), lambda text, cut: said.append((len(text), cut)))
     ((length, cut),) = said
-    assert length == 4 * MOST_CHARACTERS
+    assert length == 4 * MAX_CHARACTERS
     assert length + cut == 10_000_000
 
 

@@ -187,7 +187,7 @@ def test_killed_process_is_named_and_started_again(copy: Site, part: str) -> Non
 def test_foreign_endpoint_starts_no_model_server_and_ctrl_c_ends_the_rest(lone: Site) -> None:
     assert lone.child
     started = children(lone)
-    assert len(started) == 6  # the warden, redis, web, two workers, beat
+    assert len(started) == 6  # the reaper, redis, web, two workers, beat
     assert not any("model_server" in command for command in started.values())
     assert read_file(lone.data_dir / "run.env")["OPENAI_BASE_URL"] == FOREIGN
     os.kill(lone.child.pid, signal.SIGINT)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.utils import timezone
 
 from finetuning import training
@@ -47,9 +48,17 @@ def make_built_dataset(rows: int = 30, **kw: Any) -> Dataset:
     return build_dataset(kw.pop("name", "奥特曼"), **kw)
 
 
+def order_job(
+    dataset: Dataset, *, model: LanguageModel, suffix: str = "ultraman", by: User | None = None, **asked: Any
+) -> Job:
+    """An order; `asked` are its hyperparameters."""
+    hyperparameters = training.Hyperparameters(**asked)
+    return training.order_job(dataset, model=model, asked=hyperparameters, suffix=suffix, by=by)
+
+
 def make_started_job(*, dataset: Dataset | None = None, model: LanguageModel | None = None, **kw: Any) -> Job:
     """A job whose first step is due now."""
-    job = training.order_job(
+    job = order_job(
         dataset or make_built_dataset(), model=model or make_model("gpt-4o-mini", training_price=3), **kw
     )
     return fresh(job)

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from finetuning import tasks, training
 from finetuning.models import Job
-from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job
+from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job, order_job
 from tests.provider import Fault, Provider
 from tests.servers import wait_until
 
@@ -26,9 +26,9 @@ def enqueued(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.mark.django_db
 def test_the_sweeper_finds_what_is_due_and_nothing_else(provider: Provider, enqueued: list[int]) -> None:
     dataset, model = make_built_dataset(), make_model("gpt-4o-mini", training_price=3)
-    jobs = [training.order_job(dataset, model=model, epochs=epochs) for epochs in range(1, 6)]
+    jobs = [order_job(dataset, model=model, epochs=epochs) for epochs in range(1, 6)]
     due, later, claimed, lost, ended = jobs
-    training.plan_job(dataset, model=model, epochs=9)
+    training.plan_job(dataset, model=model, asked=training.Hyperparameters(epochs=9))
     soon, past = timezone.now() + timedelta(minutes=1), timezone.now() - timedelta(seconds=1)
     Job.objects.filter(pk=later.pk).update(next_poll_at=soon)
     Job.objects.filter(pk=claimed.pk).update(state="creating", lease_until=soon)

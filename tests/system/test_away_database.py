@@ -140,7 +140,7 @@ def test_a_full_disk_says_so_too_and_another_error_is_still_a_500(
     def fail(*_args: object, **_kw: object) -> None:
         raise error
 
-    monkeypatch.setattr("stories.library.pages.take_shelf", fail)
+    monkeypatch.setattr("stories.library.pages.read_page", fail)
     assert client.get("/").status_code == status
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from tests.environment import BASE_DIR, clean_environment
-from ultraman_site.log_lines import MOST_CHARACTERS, MOST_TRACE_LINES, TRACE_MARK, LineFormatter
+from ultraman_site.log_lines import MAX_CHARACTERS, MAX_TRACE_LINES, TRACE_MARK, LineFormatter
 
 FAKE = "no\n2026-01-01 00:00:00,000 INFO django: all is well"
 
@@ -27,7 +27,7 @@ def test_a_message_cannot_make_up_an_event() -> None:
 
 def test_a_giant_message_is_cut() -> None:
     (line,) = format("x" * 1_000_000)
-    assert len(line) < MOST_CHARACTERS + 100
+    assert len(line) < MAX_CHARACTERS + 100
     assert line.endswith("more characters cut]")
 
 
@@ -43,9 +43,9 @@ def test_a_traceback_is_marked_and_bounded() -> None:
     with pytest.raises(ValueError, match="all is well") as caught:
         deep(100)
     lines = format("failed", error=caught.value)
-    assert len(lines) <= MOST_TRACE_LINES + 2
+    assert len(lines) <= MAX_TRACE_LINES + 2
     assert all(line.startswith(TRACE_MARK) for line in lines[1:])
-    assert max(map(len, lines)) < MOST_CHARACTERS + 100
+    assert max(map(len, lines)) < MAX_CHARACTERS + 100
     assert any("all is well" in line for line in lines)
 
 

@@ -38,9 +38,9 @@ POWERS = ["隐形", "飞行", "喷火"]
 TYPES = ["轻松", "努力", "艰难"]
 DATASET = "入门"
 LEFT_UNREVIEWED = 6
-SHORTEST = 120
+MIN_LENGTH = 120
 EPOCHS = 4
-PATIENCE = 55.0
+MAX_SECONDS = 55.0
 RETIRED = "ft:base-zh:local:ultraman:retired"
 WRITTEN = (("宋", "发射激光", "艰难"), ("五代", "流星火雨", "艰难"))
 STOPPED, CANCELLED, FAILED = ("汉", "冰冻大海", "艰难"), ("隋", "龙卷风", "勇敢"), ("秦", "读心术", "辛苦")
@@ -97,7 +97,12 @@ class Command(TrainingCommand):
             state__in=[Job.State.FAILED, Job.State.CANCELLED, Job.State.REFUSED]
         ).first()
         if job is None:
-            job = training.order_job(dataset, model=lifecycle.default_model(), epochs=EPOCHS, by=trainer)
+            job = training.order_job(
+                dataset,
+                model=lifecycle.default_model(),
+                asked=training.Hyperparameters(epochs=EPOCHS),
+                by=trainer,
+            )
             enqueue(training_tasks.advance_job, job.pk)
         words = {"dataset": dataset, "rows": dataset.training_rows, "job": job}
         self.say(_("数据集 %(dataset)s：%(rows)s 行 · 微调任务 %(job)s") % words)
@@ -171,7 +176,7 @@ def find_fault(story: Story) -> str:
     missing = [part for part in (story.dynasty, story.super_power) if part not in story.text]
     if missing:
         return f"没有写到{'、'.join(missing)}"
-    if story.length < SHORTEST:
+    if story.length < MIN_LENGTH:
         return "太短"
     paragraphs = [line for line in story.text.splitlines() if line.strip()]
     return "有重复的段落" if len(set(paragraphs)) < len(paragraphs) else ""
@@ -203,7 +208,7 @@ def has_begun(story: Story) -> bool:
 
 
 def wait_until(done: Callable[[], bool], *, what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + MAX_SECONDS
     while not done():
         if time.monotonic() > deadline:
             raise Failed(what)

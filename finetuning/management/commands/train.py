@@ -42,14 +42,7 @@ class Command(TrainingCommand):
         training.check_order(start, asked, suffix=suffix)
         if not yes:
             return self._quote(frozen, start, asked)
-        job = training.order_job(
-            frozen,
-            model=start,
-            suffix=suffix,
-            epochs=asked.epochs,
-            batch_size=asked.batch_size,
-            learning_rate_multiplier=asked.learning_rate_multiplier,
-        )
+        job = training.order_job(frozen, model=start, asked=asked, suffix=suffix)
         enqueue(tasks.advance_job, job.pk)
         words = {"job": job, "price": show(price_of(job))}
         self.say(_("微调任务 %(job)s，预计费用 %(price)s。") % words)

@@ -37,4 +37,5 @@ def note_end(order: BatchOrder) -> None:
 
 def pause_after(empty: int) -> timedelta:
     """A minute, doubled for each further order without an answer, up to an hour."""
-    return min(MAX_PAUSE, MIN_PAUSE * 2 ** min(max(0, empty - 1), 10))
+    pause: timedelta = MIN_PAUSE * 2 ** min(max(0, empty - 1), 10)
+    return min(MAX_PAUSE, pause)

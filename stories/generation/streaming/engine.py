@@ -135,7 +135,7 @@ class StreamEngine:
 
     async def _write(self, story: Story) -> Session | None:
         async with self._claiming:
-            session = await self._in_database(_open, story)
+            session: Session | None = await self._in_database(_open, story)
         self._publisher.publish(row_changed(story.pk))
         if session is not None:
             self._sessions[session] = asyncio.create_task(self._stream(session))

@@ -93,7 +93,7 @@ def _usd(value: str) -> int:
 def _progress(run: Run) -> Progress:
     states, unfinished = progress.count_unfinished(run)
     run.refresh_from_db(fields=["state", "spent"])
-    pace = progress.measure_pace(run, unfinished=unfinished)
+    pace = progress.measure_throughput(run, unfinished=unfinished)
     note = " ".join(f"{Story.State(state).label} {count}" for state, count in states.items() if count)
     if unfinished and pace.per_minute:
         note += " · " + _("每分钟 %(rate)s 篇") % {"rate": pace.per_minute}

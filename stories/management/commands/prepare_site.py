@@ -1,7 +1,7 @@
 """`prepare_site`: brings a database, old or empty, to where the site can start; safe to repeat."""
 
+import io
 import os
-import tempfile
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from django.utils.translation import gettext as _
 from stories import language_models
 from stories.management.output import SiteCommand
 from stories.operations import seeding
+from stories.operations.atomic_files import write_file
 
 
 class Command(SiteCommand):
@@ -77,9 +78,7 @@ def compile_catalogue(source: Path) -> bool:
         return False
     with source.open("rb") as file:
         catalogue = read_po(file, locale=source.parts[-3])
-    handle, temporary = tempfile.mkstemp(dir=source.parent, suffix=".mo.new")
-    with os.fdopen(handle, "wb") as file:
-        write_mo(file, catalogue)
-    Path(temporary).chmod(0o644)
-    Path(temporary).replace(target)
+    compiled = io.BytesIO()
+    write_mo(compiled, catalogue)
+    write_file(target, compiled.getvalue(), mode=0o644)
     return True

@@ -1,4 +1,5 @@
-"""The look at a story on its arrival: flags with evidence, which decide nothing.
+"""The check of each new story: flags with evidence, which decide nothing.
 
-`reading` splits a text, `looking` finds its flaws, `comparing` finds its neighbours, `checking` keeps the flags.
+`passages` splits a text, `rules` and `ingredients` find its flaws, `near_duplicates` its neighbours; `check` keeps
+the flags.
 """

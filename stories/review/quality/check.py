@@ -15,13 +15,13 @@ from stories.generation.prompts import render
 from stories.models import Flag, PromptStyle, Story
 from stories.review.quality.near_duplicates import (
     Neighbour,
+    compute_signature,
+    delete_signature,
     find_neighbours,
-    forget_print,
-    keep_print,
     order_of,
-    take_print,
+    store_signature,
 )
-from stories.review.quality.rules import Evidence, Look, find_flaws
+from stories.review.quality.rules import CheckedText, Evidence, find_flaws
 
 logger = logging.getLogger(__name__)
 BATCH = 200
@@ -51,9 +51,9 @@ def check(story: Story) -> bool:
     """Looks at the story as it stands and replaces its flags; False if it is not there to check, or changed."""
     if story.state not in (Story.State.WRITTEN, Story.State.INTERRUPTED):
         return False
-    look = _look_at(story)
-    found: dict[str, Evidence] = find_flaws(look)
-    neighbours = _meet(story, look.plain)
+    checked = _read_text(story)
+    found: dict[str, Evidence] = find_flaws(checked)
+    neighbours = _meet(story, checked.plain)
     earlier = [near for near in neighbours if order_of(near.story) < order_of(story)]
     if not _keep(story, found, earlier[0] if earlier else None):
         return False
@@ -63,13 +63,13 @@ def check(story: Story) -> bool:
     return True
 
 
-def _look_at(story: Story) -> Look:
+def _read_text(story: Story) -> CheckedText:
     model, template = story.language_model, story.template
     asked = ""
     if template and (model is None or model.prompt_style == PromptStyle.TEMPLATE):
         # The ingredients belong into the story; only the template's own words do not.
         asked = f"{render(template.system, story.combo)}\n{render(template.user, story.combo)}"
-    return Look(
+    return CheckedText(
         text=story.final_text,
         combo=story.combo,
         prompt=asked,
@@ -78,14 +78,14 @@ def _look_at(story: Story) -> Look:
 
 
 def _meet(story: Story, plain: str) -> list[Neighbour]:
-    """Makes the story one that others can meet, then looks whom it meets: so of two at once, one sees the other."""
+    """Stores the fingerprint, then looks for neighbours: of two stories checked at once, one sees the other."""
     if story.state != Story.State.WRITTEN:
-        changed = forget_print(story)
+        changed = delete_signature(story)
         neighbours = []
     else:
-        made = take_print(plain)
-        changed = keep_print(story, made)
-        neighbours = find_neighbours(story, plain, made)
+        signature = compute_signature(plain)
+        changed = store_signature(story, signature)
+        neighbours = find_neighbours(story, plain, signature)
     if changed:  # what was flagged as like the old text is looked at again
         Story.objects.filter(flags__neighbour=story).update(checked_at=None)
     return neighbours
@@ -100,7 +100,7 @@ def _keep(story: Story, found: dict[str, Evidence], earlier: Neighbour | None) -
     if not _unchanged(story).update(checked_at=timezone.now(), flag_count=len(flags)):
         return False
     Flag.objects.filter(story_id=story.pk).delete()
-    # A neighbour that is looked at this moment may flag us too.
+    # A neighbour that is checked at this moment may flag this story too.
     Flag.objects.bulk_create(flags, ignore_conflicts=True)
     return True
 

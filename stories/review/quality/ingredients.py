@@ -18,7 +18,7 @@ COMMON = re.compile(
     r"|[好老硬醉武]汉|男子汉|彪形大汉|周[年末围身]"
 )
 WITH_SUFFIX = re.compile(r"([^一二三四五六七八九十前后历])[朝代]")
-MOST_KNOWN = 4096
+MAX_KNOWN = 4096
 
 
 def names_ingredient(text: str, plain: str, ingredient: str, *, axis: str) -> bool:
@@ -39,7 +39,7 @@ def _names_dynasty(plain: str, wanted: str) -> bool:
     return bool(_dynasty(wanted).search(COMMON.sub("　", plain)))
 
 
-@lru_cache(MOST_KNOWN)
+@lru_cache(MAX_KNOWN)
 def _dynasty(name: str) -> re.Pattern[str]:
     sign = re.escape(name)
     return re.compile(f"[{BEFORE}]{sign}|{sign}[{AFTER}]")

@@ -21,9 +21,9 @@ from stories.models import Band, Fingerprint, Story
 from stories.review.quality.passages import normalise
 
 BANDS, ROWS = 24, 4
-MOST_ROWS = 2000  # of bands looked at for one text, however many texts are alike
-MOST_SCORED = 16
-SHORTEST = 20  # signs: below it, a likeness says nothing
+MAX_ROWS = 2000  # of bands looked at for one text, however many texts are alike
+MAX_SCORED = 16
+MIN_SIGNS = 20  # characters: shorter texts are alike by chance
 _PRIME = np.uint64((1 << 31) - 1)
 _RANDOM = np.random.default_rng(20261122)
 _FACTORS = _RANDOM.integers(1, int(_PRIME), size=(BANDS * ROWS, 1), dtype=np.uint64)
@@ -33,7 +33,7 @@ _PLACES = (np.arange(BANDS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)).as
 
 
 @dataclass(frozen=True)
-class Print:
+class Signature:
     """What is kept of a text: its digest, and the keys of its bands (none for a very short one)."""
 
     digest: int
@@ -48,11 +48,11 @@ class Neighbour:
     score: float
 
 
-def take_print(plain: str) -> Print:
-    """The fingerprint of a normalised text."""
+def compute_signature(plain: str) -> Signature:
+    """The MinHash signature of a normalised text."""
     hashed = hashlib.blake2b(plain.encode("utf-8", "replace"), digest_size=8).digest()
     digest = int.from_bytes(hashed, "big", signed=True)
-    return Print(digest, tuple(band_keys(plain)) if len(plain) >= SHORTEST else ())
+    return Signature(digest, tuple(band_keys(plain)) if len(plain) >= MIN_SIGNS else ())
 
 
 def band_keys(plain: str) -> list[int]:
@@ -73,28 +73,30 @@ def _least_hashes(plain: str) -> NDArray[np.uint64]:
 
 
 @transaction.atomic
-def keep_print(story: Story, made: Print) -> bool:
+def store_signature(story: Story, signature: Signature) -> bool:
     """Stores the story's fingerprint for later ones to meet; True if it is new or another than before."""
-    kept, created = Fingerprint.objects.get_or_create(story_id=story.pk, defaults={"digest": made.digest})
+    kept, created = Fingerprint.objects.get_or_create(
+        story_id=story.pk, defaults={"digest": signature.digest}
+    )
     if not created:
-        if kept.digest == made.digest:
+        if kept.digest == signature.digest:
             return False
         kept.bands.all().delete()
-        Fingerprint.objects.filter(pk=kept.pk).update(digest=made.digest)
-    Band.objects.bulk_create(Band(key=key, fingerprint=kept) for key in made.keys)
+        Fingerprint.objects.filter(pk=kept.pk).update(digest=signature.digest)
+    Band.objects.bulk_create(Band(key=key, fingerprint=kept) for key in signature.keys)
     return True
 
 
-def forget_print(story: Story) -> bool:
+def delete_signature(story: Story) -> bool:
     """The story is no neighbour any more; True if it was one."""
     deleted, _rows = Fingerprint.objects.filter(story_id=story.pk).delete()
     return bool(deleted)
 
 
-def find_neighbours(story: Story, plain: str, made: Print) -> list[Neighbour]:
+def find_neighbours(story: Story, plain: str, signature: Signature) -> list[Neighbour]:
     """The written stories whose text is nearly `plain`, the likest first."""
     # By key alone: with the state or an order in the query, SQLite walks through all stories instead.
-    rivals = Story.objects.filter(pk__in=_candidates(story, made)).order_by()
+    rivals = Story.objects.filter(pk__in=_candidates(story, signature)).order_by()
     scores = {
         pk: score(plain, normalise(edited or text))
         for pk, state, text, edited in rivals.values_list("pk", "state", "text", "edited_text")
@@ -106,13 +108,13 @@ def find_neighbours(story: Story, plain: str, made: Print) -> list[Neighbour]:
     return sorted(found, key=lambda neighbour: (-neighbour.score, order_of(neighbour.story)))
 
 
-def _candidates(story: Story, made: Print) -> Sequence[UUID]:
+def _candidates(story: Story, signature: Signature) -> Sequence[UUID]:
     """The stories that share the most bands with the text, and one with exactly the same text."""
-    same = Fingerprint.objects.filter(digest=made.digest).values_list("story_id", flat=True)[:3]
+    same = Fingerprint.objects.filter(digest=signature.digest).values_list("story_id", flat=True)[:3]
     others = [pk for pk in same if pk != story.pk]
-    if not made.keys:
+    if not signature.keys:
         return others
-    met = Band.objects.filter(key__in=made.keys).values_list("fingerprint_id", flat=True)[:MOST_ROWS]
+    met = Band.objects.filter(key__in=signature.keys).values_list("fingerprint_id", flat=True)[:MAX_ROWS]
     likest = Fingerprint.objects.filter(pk__in=_most_frequent(met)).values_list("story_id", flat=True)
     return [*others, *(pk for pk in likest if pk != story.pk)]
 
@@ -122,7 +124,7 @@ def _most_frequent(keys: Iterable[int]) -> list[int]:
     for key in keys:
         times[key] = times.get(key, 0) + 1
     # One more: the text's own fingerprint shares every band.
-    return sorted(times, key=lambda key: (-times[key], key))[: MOST_SCORED + 1]
+    return sorted(times, key=lambda key: (-times[key], key))[: MAX_SCORED + 1]
 
 
 def score(plain: str, other: str) -> float:

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-MOST_SHOWN = 80
+MAX_SHOWN = 80
 PARAGRAPH = re.compile(r"[^\r\n]+")
 # A sentence ends with its mark, and with the quotes and brackets that close behind it.
 SENTENCE = re.compile(r"[^。！？!?…\r\n]+(?:[。！？!?…]+[”’」』）)》]*)?")
@@ -20,7 +20,7 @@ class Passage(NamedTuple):
     text: str
 
     def as_evidence(self) -> dict[str, Any]:
-        shown = self.text if len(self.text) <= MOST_SHOWN else f"{self.text[: MOST_SHOWN - 1]}…"
+        shown = self.text if len(self.text) <= MAX_SHOWN else f"{self.text[: MAX_SHOWN - 1]}…"
         return {"start": self.start, "end": self.end, "text": shown}
 
 

@@ -1,6 +1,6 @@
 """Finds the flaws of one text by itself: pure, no database.
 
-Each rule takes a `Look` and gives the evidence of one kind of flag, or None. A rule says nothing unless it can
+Each rule takes a `CheckedText` and gives the evidence of one kind of flag, or None. A rule says nothing unless it can
 show why; thresholds are settings.
 """
 
@@ -22,7 +22,7 @@ MONSTERS = ("怪兽", "怪物", "巨兽", "异兽", "凶兽", "魔兽", "monster
 ENDS = "。！？!?…”’」』）)》~～—.♪"
 HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
 FOREIGN = re.compile(r"[A-Za-z\u3040-\u30ff\uac00-\ud7af\u0400-\u04ff][^\u3400-\u9fff\r\n]*")
-LONGEST_FOREIGN = 40
+MAX_FOREIGN = 40
 LOOP = re.compile(r"([^\r\n]{2,30}?)\1{3,}")
 SHARED_WITH_PROMPT = 14
 LEFTOVERS = re.compile(
@@ -41,8 +41,8 @@ LEFTOVERS = re.compile(
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a rule may look at. `prompt`: what the model was asked in words; `end_reason` of a text cut short."""
+class CheckedText:
+    """What a rule is given. `prompt`: what the model was asked in words; `end_reason` of a text cut short."""
 
     text: str
     combo: Combo
@@ -54,43 +54,43 @@ class Look:
         object.__setattr__(self, "plain", normalise(self.text))
 
 
-def find_flaws(look: Look) -> dict[str, Evidence]:
+def find_flaws(checked: CheckedText) -> dict[str, Evidence]:
     """Evidence by kind of flag; near-duplicates are not among them, they need the other stories."""
-    found = {kind: rule(look) for kind, rule in RULES.items()}
+    found = {kind: rule(checked) for kind, rule in RULES.items()}
     return {kind.value: evidence for kind, evidence in found.items() if evidence}
 
 
-def wrong_length(look: Look) -> Evidence | None:
+def wrong_length(checked: CheckedText) -> Evidence | None:
     least, most = settings.QUALITY_SHORTEST, settings.QUALITY_LONGEST
-    length = sum(not char.isspace() for char in look.text)
+    length = sum(not char.isspace() for char in checked.text)
     return None if least <= length <= most else {"number": length, "range": [least, most]}
 
 
-def missing_ingredients(look: Look) -> Evidence | None:
+def missing_ingredients(checked: CheckedText) -> Evidence | None:
     missing = [
-        getattr(look.combo, axis)
+        getattr(checked.combo, axis)
         for axis in AXES
-        if not names_ingredient(look.text, look.plain, getattr(look.combo, axis), axis=axis)
+        if not names_ingredient(checked.text, checked.plain, getattr(checked.combo, axis), axis=axis)
     ]
     return {"missing": missing} if missing else None
 
 
-def missing_cast(look: Look) -> Evidence | None:
+def missing_cast(checked: CheckedText) -> Evidence | None:
     casts = (HEROES, MONSTERS)
-    missing = [names[0] for names in casts if not any(name in look.plain for name in names)]
+    missing = [names[0] for names in casts if not any(name in checked.plain for name in names)]
     return {"missing": missing} if missing else None
 
 
-def repeated_passages(look: Look) -> Evidence | None:
+def repeated_passages(checked: CheckedText) -> Evidence | None:
     """Paragraphs or long sentences that stand there twice, or words that go round in a loop."""
-    again = list(_repeats(paragraphs(look.text)))
+    again = list(_repeats(paragraphs(checked.text)))
     covered = [(passage.start, passage.end) for passage in again]
-    for passage in _repeats(sentences(look.text)):
+    for passage in _repeats(sentences(checked.text)):
         if not any(start <= passage.start and passage.end <= end for start, end in covered):
             again.append(passage)
     again += [
         Passage(loop.start(), loop.end(), loop[0])
-        for loop in LOOP.finditer(look.text)
+        for loop in LOOP.finditer(checked.text)
         if len(normalise(loop[0])) >= settings.QUALITY_REPEATED_LENGTH
     ]
     return _shown(again)
@@ -108,22 +108,22 @@ def _repeats(passages: Iterable[Passage]) -> Iterator[Passage]:
         seen.add(plain)
 
 
-def unfinished_ending(look: Look) -> Evidence | None:
-    text = look.text.rstrip()
+def unfinished_ending(checked: CheckedText) -> Evidence | None:
+    text = checked.text.rstrip()
     if not text or text[-1] in ENDS:
         return None
     last = list(sentences(text))[-1:]
     return _shown(last) or {"passages": []}
 
 
-def not_chinese(look: Look) -> Evidence | None:
+def not_chinese(checked: CheckedText) -> Evidence | None:
     """Too small a share of Chinese among the letters, or one long run of another script."""
-    letters = sum(char.isalpha() for char in look.plain)
-    share = len(HAN.findall(look.plain)) / letters if letters else 0.0
+    letters = sum(char.isalpha() for char in checked.plain)
+    share = len(HAN.findall(checked.plain)) / letters if letters else 0.0
     runs = [
         Passage(run.start(), run.end(), run[0])
-        for run in FOREIGN.finditer(look.text)
-        if sum(char.isalpha() for char in run[0]) >= LONGEST_FOREIGN
+        for run in FOREIGN.finditer(checked.text)
+        if sum(char.isalpha() for char in run[0]) >= MAX_FOREIGN
     ]
     if share >= settings.QUALITY_CHINESE_SHARE and not runs:
         return None
@@ -132,15 +132,15 @@ def not_chinese(look: Look) -> Evidence | None:
     )
 
 
-def leftovers(look: Look) -> Evidence | None:
+def leftovers(checked: CheckedText) -> Evidence | None:
     """Markdown, chat around the story, or words of the prompt itself."""
     found = [
         Passage(part.start(), part.end(), part[0])
-        for part in LEFTOVERS.finditer(look.text)
+        for part in LEFTOVERS.finditer(checked.text)
         if part[0].strip()
     ]
-    asked = normalise(look.prompt)
-    for passage in sentences(look.text):
+    asked = normalise(checked.prompt)
+    for passage in sentences(checked.text):
         plain = normalise(passage.text)
         if len(plain) >= SHARED_WITH_PROMPT and _shares(plain, asked):
             found.append(passage)
@@ -153,12 +153,12 @@ def _shares(plain: str, asked: str) -> bool:
     return any(plain[start : start + SHARED_WITH_PROMPT] in asked for start in range(last + 1))
 
 
-def cut_short(look: Look) -> Evidence | None:
+def cut_short(checked: CheckedText) -> Evidence | None:
     """The provider, a stop or a lost connection ended the text; `reason` says which."""
-    if look.end_reason in ("", EndReason.STOP):
+    if checked.end_reason in ("", EndReason.STOP):
         return None
-    return {"reason": look.end_reason, "number": len(look.text)} | (
-        _shown(list(sentences(look.text))[-1:]) or {}
+    return {"reason": checked.end_reason, "number": len(checked.text)} | (
+        _shown(list(sentences(checked.text))[-1:]) or {}
     )
 
 
@@ -167,7 +167,7 @@ def _shown(passages: list[Passage]) -> Evidence | None:
     return {"passages": [passage.as_evidence() for passage in ordered[:20]]} if ordered else None
 
 
-RULES: dict[Flag.Kind, Callable[[Look], Evidence | None]] = {
+RULES: dict[Flag.Kind, Callable[[CheckedText], Evidence | None]] = {
     Flag.Kind.LENGTH: wrong_length,
     Flag.Kind.INGREDIENT: missing_ingredients,
     Flag.Kind.CAST: missing_cast,

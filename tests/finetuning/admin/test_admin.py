@@ -11,7 +11,6 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from finetuning import training
 from finetuning.datasets import full_path
 from finetuning.models import Dataset, Job
 from stories.promotion import promote
@@ -24,6 +23,7 @@ from tests.finetuning.factories import (
     make_built_dataset,
     make_model,
     make_started_job,
+    order_job,
 )
 from tests.provider import Fault, Provider
 
@@ -296,11 +296,11 @@ def test_jobs_are_listed_in_as_many_queries_for_three_as_for_one(
     provider: Provider, trainer: Client, django_assert_max_num_queries: Any
 ) -> None:
     dataset, model = make_built_dataset(), make_model()
-    training.order_job(dataset, model=model, epochs=1)
+    order_job(dataset, model=model, epochs=1)
     with django_assert_max_num_queries(20) as first:
         trainer.get("/admin/finetuning/job/")
     for epochs in (2, 3):
-        training.order_job(dataset, model=model, epochs=epochs)
+        order_job(dataset, model=model, epochs=epochs)
     with django_assert_max_num_queries(len(first)):
         trainer.get("/admin/finetuning/job/")
 

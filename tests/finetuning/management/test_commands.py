@@ -27,6 +27,7 @@ from tests.finetuning.factories import (
     make_due,
     make_model,
     make_started_job,
+    order_job,
 )
 from tests.provider import Fault, Provider
 from tests.servers import wait_until
@@ -258,7 +259,7 @@ def test_list_jobs_takes_as_many_queries_for_three_as_for_one(
     for epochs in (1, 2, 3):
         with django_assert_num_queries(1):
             run("list_jobs")
-        training.order_job(dataset, model=model, epochs=epochs)
+        order_job(dataset, model=model, epochs=epochs)
 
 
 def test_cancel_job(provider: Provider) -> None:

@@ -14,7 +14,7 @@ from finetuning.models import Job
 from stories.errors import OverBudget, StoryError
 from stories.generation.attempts import reserve_day
 from stories.models import AuditEntry, SpendDay
-from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job
+from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job, order_job
 from tests.provider import Fault, Provider
 
 pytestmark = pytest.mark.django_db
@@ -41,7 +41,7 @@ def test_two_jobs_billed_above_their_reservation_stay_within_the_cap(
     most = training.reservation(training.estimate_price(dataset, model, 4)) or 0
     settings.DAILY_SPEND_LIMIT_USD = Decimal(2 * most) / 10**6
     jobs = [
-        advance(training.order_job(dataset, model=model, epochs=4, suffix=suffix, batch_size=size), 2)
+        advance(order_job(dataset, model=model, epochs=4, suffix=suffix, batch_size=size), 2)
         for suffix, size in (("one", 1), ("two", 2))
     ]
     for job in jobs:

@@ -9,14 +9,14 @@ from finetuning.exports import results_csv
 from finetuning.models import Job
 from stories.language_models import ensure_models, find_model
 from stories.models import LanguageModel
-from tests.finetuning.factories import fresh, make_approved, make_due, make_model
+from tests.finetuning.factories import fresh, make_approved, make_due, make_model, order_job
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.django_db
 
 
 def train(**kw: object) -> Job:
-    job = training.order_job(**kw)
+    job = order_job(**kw)
 
     def ended() -> bool:
         training.advance_job(make_due(job))

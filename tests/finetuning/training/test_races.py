@@ -20,6 +20,7 @@ from tests.finetuning.factories import (
     make_due,
     make_model,
     make_started_job,
+    order_job,
 )
 from tests.provider import Provider
 
@@ -52,7 +53,7 @@ def together(action: Callable[[], Any], times: int = 4) -> list[Exception]:
 @pytest.fixture
 def order(provider: Provider) -> Iterator[Callable[[], Job]]:
     dataset, model = make_built_dataset(), make_model("gpt-4o-mini", training_price=3)
-    yield lambda: training.order_job(dataset, model=model, epochs=4)
+    yield lambda: order_job(dataset, model=model, epochs=4)
     connection.close()
 
 

@@ -27,6 +27,7 @@ from tests.finetuning.factories import (
     make_built_dataset,
     make_model,
     make_started_job,
+    order_job,
 )
 from tests.provider import Fault, Provider
 
@@ -425,10 +426,10 @@ def test_over_the_daily_limit_nothing_is_ordered(provider: Provider, settings: A
     price = training.reservation(training.estimate_price(dataset, model, 4))
     settings.DAILY_SPEND_LIMIT_USD = Decimal(price - 1) / 1_000_000
     with pytest.raises(OverBudget):
-        training.order_job(dataset, model=model, epochs=4)
+        order_job(dataset, model=model, epochs=4)
     assert Job.objects.count() == 0
     settings.DAILY_SPEND_LIMIT_USD = Decimal(price) / 1_000_000
-    job = training.order_job(dataset, model=model, epochs=4)
+    job = order_job(dataset, model=model, epochs=4)
     assert (job.reserved, spent()) == (price, (0, price))
 
 
@@ -436,10 +437,10 @@ def test_an_unknown_price_is_refused_only_under_a_limit(provider: Provider, sett
     dataset, model = make_built_dataset(), make_model("mystery", training_price=None)
     settings.DAILY_SPEND_LIMIT_USD = Decimal(5)
     with pytest.raises(UnknownModel, match="价格未知"):
-        training.order_job(dataset, model=model)
+        order_job(dataset, model=model)
     assert Job.objects.count() == 0
     settings.DAILY_SPEND_LIMIT_USD = None
-    assert training.order_job(dataset, model=model).reserved is None
+    assert order_job(dataset, model=model).reserved is None
 
 
 @pytest.mark.parametrize(
@@ -459,21 +460,21 @@ def test_an_unknown_price_is_refused_only_under_a_limit(provider: Provider, sett
 )
 def test_bad_hyperparameters_are_refused(provider: Provider, asked: dict, sentence: str) -> None:
     with pytest.raises(BadJob, match=sentence):
-        training.order_job(make_dataset(), model=make_model(), **asked)
+        order_job(make_dataset(), model=make_model(), **asked)
     assert Job.objects.count() == 0
 
 
 def test_a_model_at_another_address_is_refused(provider: Provider) -> None:
     model = make_model("elsewhere", base_url="http://other.example/v1")
     with pytest.raises(UnknownModel, match=r"http://other\.example/v1"):
-        training.order_job(make_dataset(), model=model)
+        order_job(make_dataset(), model=model)
 
 
 def test_a_retired_model_is_refused_and_a_retiring_one_warned_of(provider: Provider) -> None:
     today = timezone.localdate()
     dataset, asked = make_dataset(training_rows=100, validation_rows=10), training.Hyperparameters()
     with pytest.raises(BadJob, match="已停用"):
-        training.order_job(dataset, model=make_model(shutdown_date=today))
+        order_job(dataset, model=make_model(shutdown_date=today))
     retiring = make_model("gpt-4o", shutdown_date=today + timedelta(days=10))
     assert training.list_warnings(dataset, retiring, asked) == [
         f"模型「gpt-4o」和由它训练出的模型将于 {today + timedelta(days=10)} 停用。"
@@ -491,11 +492,11 @@ def test_warnings_of_a_small_dataset_and_of_training_further(provider: Provider)
 
 def test_an_identical_order_gets_the_unfinished_job(provider: Provider) -> None:
     job = make_started_job(epochs=4)
-    again = training.order_job(job.dataset, model=job.language_model, epochs=4, suffix="other")
+    again = order_job(job.dataset, model=job.language_model, epochs=4, suffix="other")
     assert again.pk == job.pk
-    assert training.order_job(job.dataset, model=job.language_model, epochs=3).pk != job.pk
+    assert order_job(job.dataset, model=job.language_model, epochs=3).pk != job.pk
     training.cancel_job(job, by="test")
-    assert training.order_job(job.dataset, model=job.language_model, epochs=4).pk != job.pk
+    assert order_job(job.dataset, model=job.language_model, epochs=4).pk != job.pk
 
 
 def test_a_changed_dataset_file_is_not_trained_on(provider: Provider) -> None:

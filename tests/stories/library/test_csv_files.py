@@ -394,7 +394,7 @@ def test_a_failed_export_leaves_the_older_file(tmp_path, monkeypatch):
     def full(*args):
         raise OSError(28, "No space left on device", "a.csv")
 
-    monkeypatch.setattr(csv_files.os, "replace", full)
+    monkeypatch.setattr("stories.operations.atomic_files.os.replace", full)
     with pytest.raises(CommandError, match="No space left"):
         call_command("export_stories", tmp_path / "a.csv")
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]

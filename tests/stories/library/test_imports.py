@@ -21,7 +21,7 @@ from stories.errors import BadFile, BadState
 from stories.library import imports
 from stories.library.csv_files import dump_stories
 from stories.library.imports import import_stories, store_file
-from stories.library.pages import take_shelf
+from stories.library.pages import read_page
 from stories.models import ImportedFile, LanguageModel, Review, Story
 from stories.operations import seeding
 from stories.review import decisions
@@ -81,10 +81,10 @@ def _no_uploads(settings: Any, tmp_path: Path) -> None:
 
 def everything_that_looks(editor: Client, alice: User) -> dict[str, Any]:
     """What each way of asking for stories sees."""
-    shelf = take_shelf(Story.objects.library())
+    page = read_page(Story.objects.library())
     return {
         "all": Story.objects.count(),
-        "library": [story.text for story in shelf.stories],
+        "library": [story.text for story in page.stories],
         "waiting": Story.objects.reviewable().count(),
         "unchecked": list(Story.objects.unchecked().values_list("pk", flat=True)),
         "trainable": select_rows(runs=[], since=None).rows,

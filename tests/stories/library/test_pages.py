@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from stories.library.pages import Mark, Order, take_shelf
+from stories.library.pages import Cursor, Order, read_page
 from stories.models import Story
 from tests.factories import make_approved_story, make_combo, make_ingredients
 
@@ -16,8 +16,8 @@ pytestmark = pytest.mark.django_db
 
 
 def found(client: Client, **query: str) -> set[str]:
-    shelf = client.get("/", query).context["shelf"]
-    return {story.text for story in shelf.stories}
+    page = client.get("/", query).context["page"]
+    return {story.text for story in page.stories}
 
 
 @pytest.fixture
@@ -95,8 +95,8 @@ def test_a_further_page_keeps_what_was_looked_for(client: Client) -> None:
     further = re.search(r'rel="next" href="([^"]+)"', page)
     assert further is not None
     rest = client.get("/" + further[1].replace("&amp;", "&"))
-    assert len(rest.context["shelf"].stories) == 1
-    assert rest.context["wish"].query == "长安"
+    assert len(rest.context["page"].stories) == 1
+    assert rest.context["search"].query == "长安"
 
 
 @pytest.mark.both_databases
@@ -110,9 +110,9 @@ def test_each_order_is_paged_without_loss_or_repeat(order: str) -> None:
     met: list[Any] = []
     after = ""
     while True:
-        shelf = take_shelf(Story.objects.library(), after=after, size=5, order=order)
-        met += [(story.likes, story.created_at, story.pk) for story in shelf.stories]
-        after = shelf.next_mark
+        page = read_page(Story.objects.library(), after=after, size=5, order=order)
+        met += [(story.likes, story.created_at, story.pk) for story in page.stories]
+        after = page.next_cursor
         if not after:
             break
     assert len(met) == len(set(met)) == 23
@@ -122,8 +122,8 @@ def test_each_order_is_paged_without_loss_or_repeat(order: str) -> None:
 
 def test_a_mark_reads_back_as_it_was_written() -> None:
     story = make_approved_story()
-    mark = Mark(3, story.created_at, story.pk)
-    assert str(mark) == f"3_{story.created_at.isoformat()}_{story.pk}"
+    cursor = Cursor(3, story.created_at, story.pk)
+    assert str(cursor) == f"3_{story.created_at.isoformat()}_{story.pk}"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_a_mark_reads_back_as_it_was_written() -> None:
 def test_a_mark_at_the_end_of_time_is_a_page(client: Client, moment: str, order: str) -> None:
     """The first two are moments that UTC has no year for; the last is later than every story."""
     make_approved_story()
-    mark = f"0_{moment}_7c9e6679-7425-40de-944b-e07fc1f90ae7"
+    cursor = f"0_{moment}_7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
-    assert client.get("/", {"after": mark, "order": order}).status_code == 200
+    assert client.get("/", {"after": cursor, "order": order}).status_code == 200

@@ -164,7 +164,7 @@ def read_plain(client: Client, story: Story) -> str | None:
 
 
 def read_shelf(client: Client) -> list[str]:
-    return [story.beginning for story in client.get("/").context["shelf"].stories]
+    return [story.beginning for story in client.get("/").context["page"].stories]
 
 
 @pytest.mark.both_databases

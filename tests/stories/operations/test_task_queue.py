@@ -101,7 +101,7 @@ def test_without_the_breaker_each_call_waits_anew(redis_server, monkeypatch):
     assert enqueue_at_once(3) > MAX_SECONDS * 0.9
 
 
-def test_it_finds_redis_again_when_it_has_cool_down(elsewhere):
+def test_it_finds_redis_again_when_it_has_cooled_down(elsewhere):
     assert enqueue(write_story, "one") is False
     with start_redis(elsewhere, log=DATA_DIR / "logs" / "redis-again.log"):
         assert enqueue(write_story, "two") is False

@@ -58,7 +58,7 @@ def test_a_reaction_keeps_the_model_that_wrote_the_story(reader: User) -> None:
     reactions.finish(story, reader=visitor())
     assert rows(story) == [(f"user:{reader.pk}", "liked"), (f"key:{KEY}", "finished")]
     assert {reaction.language_model for reaction in story.reactions.all()} == {story.language_model}
-    assert reactions.said_of(story, reader=visitor()) == reactions.Mine(
+    assert reactions.own_reactions(story, reader=visitor()) == reactions.OwnReactions(
         "", finished=True, reported=False, settled=False
     )
 

@@ -19,7 +19,7 @@ from stories.operations.seeding import SYSTEM, USER
 from stories.review import decisions
 from stories.review.quality import check, near_duplicates
 from stories.review.quality.passages import normalise, sentences
-from stories.review.quality.rules import Look, find_flaws
+from stories.review.quality.rules import CheckedText, find_flaws
 from stories.tasks import check_new_stories, check_story, generate_story
 from stories.values.combos import Combo, multiply
 from tests.factories import make_combo, make_run, make_story
@@ -40,7 +40,7 @@ GOOD = (
 
 
 def flaws(text: str, combo: Combo = TANG, **kw):
-    return find_flaws(Look(text=text, combo=combo, **kw))
+    return find_flaws(CheckedText(text=text, combo=combo, **kw))
 
 
 def prompt_of(combo: Combo) -> str:
@@ -291,10 +291,10 @@ def test_one_that_cannot_be_looked_at_holds_up_none(monkeypatch, caplog) -> None
     bad, good = written("坏" * 300), written(GOOD, minutes=1)
     whole = check.find_flaws
 
-    def find(look):
-        if look.text.startswith("坏"):
+    def find(checked):
+        if checked.text.startswith("坏"):
             raise RuntimeError("no")
-        return whole(look)
+        return whole(checked)
 
     monkeypatch.setattr(check, "find_flaws", find)
     assert check.check_left_behind() == 1

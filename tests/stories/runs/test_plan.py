@@ -16,7 +16,7 @@ from stories.models import Run, Story
 from stories.runs import progress
 from stories.runs.coverage import choose_combos, cover_pairs, pairs_of, read_exclusions, take_sample
 from stories.runs.lifecycle import plan_run
-from stories.runs.plan import Cell, Wish, deficit, lay_out, plan_cells
+from stories.runs.plan import Cell, PlanSpec, deficit, lay_out, plan_cells
 from stories.values.combos import Combo, multiply
 from tests.factories import (
     make_approved_story,
@@ -123,8 +123,8 @@ def test_cells_are_counted_from_all_stories_of_their_combo() -> None:
     make_story(combo=make_combo("唐", "隐形", "轻松"), state="queued", run=make_run())
     make_story(combo=make_combo("唐", "隐形", "轻松"), state="failed", run=make_run())
     make_story(combo=make_combo("唐", "隐形", "轻松"), reader_key="a" * 32)
-    wish = Wish(["唐", "宋"], ["隐形"], ["轻松"], target=4)
-    assert plan_cells(wish) == [Cell(TANG, 4, 1, 1, 2), Cell(Combo("宋", "隐形", "轻松"), 8)]
+    spec = PlanSpec(["唐", "宋"], ["隐形"], ["轻松"], target=4)
+    assert plan_cells(spec) == [Cell(TANG, 4, 1, 1, 2), Cell(Combo("宋", "隐形", "轻松"), 8)]
 
 
 @pytest.mark.django_db
@@ -148,7 +148,7 @@ def test_full_cells_need_no_run() -> None:
 def test_a_giant_product_is_refused_before_it_is_made() -> None:
     names = [f"{number}" for number in range(1000)]
     with pytest.raises(StoryError, match="200000"):
-        Wish(names, names, names).combos()
+        PlanSpec(names, names, names).combos()
 
 
 def test_the_grid_has_gaps_where_nothing_is_planned() -> None:
@@ -282,11 +282,13 @@ def test_the_pace_is_that_of_the_last_minute() -> None:
     run = make_run()
     for seconds in (1, 10, 20, 50, 300, 400):
         ended(run, seconds=seconds)
-    assert progress.measure_pace(run, unfinished=8) == progress.Pace(pytest.approx(4.4, abs=0.1), 110)
+    assert progress.measure_throughput(run, unfinished=8) == progress.Throughput(
+        pytest.approx(4.4, abs=0.1), 110
+    )
     run.state = Run.State.PAUSED
-    assert progress.measure_pace(run, unfinished=8).seconds_left is None
+    assert progress.measure_throughput(run, unfinished=8).seconds_left is None
     Story.objects.update(ended_at=timezone.now() - timedelta(hours=1))
-    assert progress.measure_pace(run, unfinished=8) == progress.Pace(0.0, None)
+    assert progress.measure_throughput(run, unfinished=8) == progress.Throughput(0.0, None)
 
 
 @pytest.mark.django_db

@@ -94,7 +94,7 @@ def test_an_unreadable_mark_is_the_first_page(client: Client, mark: str) -> None
     make_approved_story()
     response = client.get("/", {"after": mark})
     assert response.status_code == 200
-    assert len(response.context["shelf"].stories) == 1
+    assert len(response.context["page"].stories) == 1
 
 
 def test_a_shelf_costs_the_same_for_three_stories_as_for_one(
@@ -332,8 +332,8 @@ def test_my_stories_are_those_of_the_cookie_and_the_account(visitor: Client, rea
     make_story(reader_key=new_key())
     assert "你还没有写过故事" in page_text(Client().get("/stories/mine/"))
     visitor.force_login(reader)
-    shelf = visitor.get("/stories/mine/").context["shelf"]
-    assert {story.pk for story in shelf.stories} == ours
+    page = visitor.get("/stories/mine/").context["page"]
+    assert {story.pk for story in page.stories} == ours
 
 
 # --- the rest -------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def test_a_press_is_a_row_and_gives_the_cookie(client: Client) -> None:
 def test_htmx_gets_the_changed_part_alone(visitor: Client) -> None:
     story = make_story(reader_key=KEY)
     part = page_text(visitor.post(f"/stories/{story.pk}/rate/", {"taste": "liked"}, headers=HTMX))
-    assert part.lstrip().startswith('<div class="said" id="said"')
+    assert part.lstrip().startswith('<div class="said" id="reactions"')
     assert 'name="offered"' in part and "<html" not in part
     part = page_text(visitor.post(f"/stories/{story.pk}/finish/", headers=HTMX))
     assert "data-finished" in part and "data-finish=" not in part
@@ -261,11 +261,11 @@ def test_signing_up_keeps_the_cookies_stories_and_logging_out_leaves_none(visito
     assert response.cookies[COOKIE].value == ""
     row = fresh(story)
     assert (row.owner, row.reader_key) == (User.objects.get(username="mulan"), "")
-    assert [mine.pk for mine in visitor.get("/stories/mine/").context["shelf"].stories] == [story.pk]
+    assert [mine.pk for mine in visitor.get("/stories/mine/").context["page"].stories] == [story.pk]
     visitor.post("/logout/")
     visitor.cookies[COOKIE] = sign_key(KEY)  # even who kept the old cookie
     assert visitor.get(f"/stories/{story.pk}/").status_code == 403
-    assert not visitor.get("/stories/mine/").context["shelf"].stories
+    assert not visitor.get("/stories/mine/").context["page"].stories
 
 
 @pytest.mark.parametrize("login", ["/login/", "/admin/login/"])

@@ -1,4 +1,4 @@
-"""The desk on the admin's first page: what waits for an editor today."""
+"""The dashboard on the admin's first page: what waits for an editor today."""
 
 from datetime import timedelta
 from typing import Any
@@ -13,8 +13,8 @@ from stories.models import LanguageModel, Run, Story
 register = template.Library()
 
 
-@register.inclusion_tag("admin/stories/_desk.html", takes_context=True)
-def desk(context: template.Context) -> dict[str, Any]:
+@register.inclusion_tag("admin/stories/_dashboard.html", takes_context=True)
+def dashboard(context: template.Context) -> dict[str, Any]:
     """Figures of the moment: stories that wait, reported ones, approved ones, running runs, the serving model.
 
     `waits`: the models that readers' stories wait for because a provider asked for it, and until when.
