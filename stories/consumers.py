@@ -26,6 +26,7 @@ from stories.models import Story
 from stories.readers import identity
 
 logger = logging.getLogger(__name__)
+Asgi = dict[str, Any]  # Any: the fields of a scope or a message of ASGI, which Channels does not type
 SessionStore = import_module(settings.SESSION_ENGINE).SessionStore
 CLOSE_DONE, CLOSE_POLICY, CLOSE_ERROR, CLOSE_BUSY = 1000, 1008, 1011, 1013
 CLOSE_NOT_ALLOWED, CLOSE_UNKNOWN = 4403, 4404
@@ -48,7 +49,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
     relaying: asyncio.Task[None] | None = None
     subscription: Subscription
 
-    # Any: the types of ASGI, which Channels does not state.
+    # Any: Channels does not type its callables either.
     async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
         """As in Channels, and able to end a connection whose client takes no message any more."""
         self.cut_off = asyncio.Event()
@@ -65,7 +66,7 @@ class StoryConsumer(AsyncWebsocketConsumer):
 
         return await super().__call__(scope, receive_or_cut_off, send)
 
-    async def dispatch(self, message: dict[str, Any]) -> None:
+    async def dispatch(self, message: Asgi) -> None:
         """As in Channels, but without going to a database thread before each message."""
         await getattr(self, message["type"].replace(".", "_"))(message)
 
@@ -82,7 +83,8 @@ class StoryConsumer(AsyncWebsocketConsumer):
             await self.close(CLOSE_BUSY)
             return
         self.story = story
-        self.viewer = viewer.Viewer(**_position(self.scope["query_string"]))
+        attempt, offset = _position(self.scope["query_string"])
+        self.viewer = viewer.Viewer(attempt=attempt, offset=offset)
         self.subscription = current_broker().subscribe(story.pk)
         self.relaying = asyncio.create_task(self.run())
 
@@ -196,18 +198,18 @@ def _stop(story: Story, reader: identity.Reader) -> bool:
     return True
 
 
-def _reader(scope: dict[str, Any]) -> identity.Reader:
+def _reader(scope: Asgi) -> identity.Reader:
     key = identity.read_key(scope.get("cookies", {}).get(identity.COOKIE))
     address = (scope.get("client") or ["", 0])[0]
     return identity.Reader(scope["user"], key, address)
 
 
-def _position(query: bytes) -> dict[str, Any]:
+def _position(query: bytes) -> tuple[str, int]:
     """The attempt and the offset that the client says it holds; a malformed value counts as absent."""
     asked = parse_qs(query.decode("latin-1"))
     attempt, offset = asked.get("attempt", [""])[0][:64], asked.get("offset", ["0"])[0]
     plain = offset.isascii() and offset.isdigit() and len(offset) <= 8
-    return {"attempt": attempt, "offset": min(int(offset), MAX_OFFSET) if plain else 0}
+    return attempt, min(int(offset), MAX_OFFSET) if plain else 0
 
 
 def _is_stop(text: str | None) -> bool:

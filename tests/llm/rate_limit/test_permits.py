@@ -156,6 +156,13 @@ def test_a_daily_quota_is_no_rate() -> None:
     assert read_rates(said | {"x-ratelimit-reset-requests": "300ms"}) == Rates(200, 199)
 
 
+def test_redis_keeps_the_fields_that_a_worker_of_an_older_version_reads() -> None:
+    limit_to(600, tokens=1000, tokens_left=900)
+    observe(take(), limited=True, retry_after=0)
+    times = {"next", "held", "held_urgent", "cut_at", "used_until"}
+    assert set(kept()) == {"rate", "told", "ceiling", "tpm", "granted"} | times
+
+
 # --- readers first --------------------------------------------------------------------------------------
 
 
