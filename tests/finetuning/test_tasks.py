@@ -8,7 +8,14 @@ from django.utils import timezone
 
 from finetuning import tasks, training
 from finetuning.models import Job
-from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job, order_job
+from tests.finetuning.factories import (
+    advance,
+    fresh,
+    make_built_dataset,
+    make_model,
+    make_started_job,
+    order_job,
+)
 from tests.provider import Fault, Provider
 from tests.servers import wait_until
 

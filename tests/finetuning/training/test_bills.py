@@ -14,7 +14,14 @@ from finetuning.models import Job
 from stories.errors import OverBudget, StoryError
 from stories.generation.attempts import reserve_day
 from stories.models import AuditEntry, SpendDay
-from tests.finetuning.factories import advance, fresh, make_built_dataset, make_model, make_started_job, order_job
+from tests.finetuning.factories import (
+    advance,
+    fresh,
+    make_built_dataset,
+    make_model,
+    make_started_job,
+    order_job,
+)
 from tests.provider import Fault, Provider
 
 pytestmark = pytest.mark.django_db
