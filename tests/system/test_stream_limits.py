@@ -78,7 +78,7 @@ def test_streams_that_wait_hold_no_connection_and_need_no_further_ones(
         assert open_databases(workers, "readers") <= POOL
         wait_until(lambda: busy_databases() == 0, seconds=5, what="all connections are idle for a moment")
     else:
-        # The desk's thread has one, the heartbeat and a thread between two tasks another: not one per stream.
+        # The engine's database thread, the heartbeat and threads between two tasks have one each: not one per stream.
         wait_until(lambda: open_databases(workers, "readers") < STREAMS / 6, seconds=5)
     provider.release()
     wait_until(lambda: Story.objects.filter(state="written").count() == STREAMS, seconds=30)
