@@ -3,7 +3,7 @@
     python -m bench.bulk            about twenty minutes
     python -m bench.bulk --quick    about three, with a few hundred stories each
 
-A provider of its own (200 ms an answer, limits of 600 and 3,000 requests a minute, with and without rate
+The suite's provider (200 ms an answer, limits of 600 and 3,000 requests a minute, with and without rate
 headers), a copy of the site with two bulk workers of 12 threads that share one pace, and beside it 24 threads
 with the SDK's own retries or plain `backoff`, without database or queue. At 600 a minute 2,000 stories would
 take over three minutes each way, so there are 400 of them there; the share does not depend on how many.
@@ -13,15 +13,15 @@ import argparse
 import json
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
 
 from bench.bulk_copy import Copy, running_copy
-from tests.environment import DATA_DIR, free_port
-from tests.servers import listens, python
+from tests.provider import CHAT, Provider, RequestLimit
 
+TEXT = "唐朝的少年推开门，看见满街的灯。他和奥特曼一起打败了怪兽，然后笑着走回了长安。" * 7
 WAYS = {"site": "the site", "sdk": "SDK's retries", "backoff": "plain backoff"}
 LIMITS = {600: 400, 3000: 2000}
 QUICK_LIMITS = {600: 100, 3000: 400}
@@ -53,37 +53,25 @@ class Row:
         return f"| {' | '.join(cells)} |"
 
 
-class Provider:
-    """The other process, over HTTP."""
-
-    def __init__(self, port: int) -> None:
-        self.address = f"http://127.0.0.1:{port}"
-
-    @property
-    def base_url(self) -> str:
-        return f"{self.address}/v1"
-
-    def set_rules(self, **rules: Any) -> None:
-        request = urllib.request.Request(f"{self.address}/rules", data=json.dumps(rules).encode())
-        urllib.request.urlopen(request, timeout=10).close()
-
-    def read_ledger(self) -> dict[str, Any]:
-        with urllib.request.urlopen(f"{self.address}/ledger", timeout=10) as reply:
-            ledger: dict[str, Any] = json.load(reply)
-        return ledger
-
-
 def measure(provider: Provider, copy: Copy, limits: dict[int, int]) -> Iterator[Row]:
     """Every limit, with and without headers, in every way."""
     for per_minute, stories in limits.items():
         for headers in (True, False):
             for way in WAYS:
-                provider.set_rules(per_minute=per_minute, headers=headers, latency=0.2)
+                reset(provider, RequestLimit(per_minute, headers=headers), latency=0.2)
                 failed = write(way, stories, provider=provider, copy=copy)
-                ledger = provider.read_ledger()
-                seconds = ledger["last_at"] - ledger["first_at"]
-                share = ledger["written"] / seconds / (per_minute / 60)
-                yield Row(per_minute, headers, way, stories, share, ledger["refused"], failed, seconds)
+                calls = provider.posts(CHAT)
+                answers = [call.answered_at or 0.0 for call in calls if call.status == HTTPStatus.OK]
+                refused = sum(call.status == HTTPStatus.TOO_MANY_REQUESTS for call in calls)
+                seconds = max(answers) - calls[0].at
+                share = len(answers) / seconds / (per_minute / 60)
+                yield Row(per_minute, headers, way, stories, share, refused, failed, seconds)
+
+
+def reset(provider: Provider, limit: RequestLimit | None, *, latency: float) -> None:
+    """Forgets its calls, and keeps that limit; `latency`: the seconds of an answer."""
+    provider.reset()
+    provider.text, provider.limit, provider.answer_after = TEXT, limit, latency
 
 
 def write(way: str, stories: int, *, provider: Provider, copy: Copy) -> int:
@@ -103,7 +91,7 @@ def ask_bare(way: str, calls: int, *, provider: Provider) -> dict[str, Any]:
 
 def measure_overhead(provider: Provider, copy: Copy, stories: int) -> Iterator[str]:
     """Without a limit: CPU of the worker a story, and its memory on the way to the last of them."""
-    provider.set_rules(per_minute=0, latency=0.0)
+    reset(provider, None, latency=0.0)
     bare = ask_bare("sdk", 500, provider=provider)["cpu_ms"]
     parts = 10
     memory, orders = [copy.memory], []
@@ -125,17 +113,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.bulk", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a few hundred stories each")
     quick = parser.parse_args(arguments).quick
-    port = free_port()
-    child = python("-m", "bench.bulk_provider", str(port), log=DATA_DIR / "logs/provider.log")
-    with child.wait_until(lambda: listens(port)):
-        provider = Provider(port)
-        with running_copy(provider.base_url) as copy:
-            print(HEAD, "|---" * HEAD.count(" |"), sep="\n", end="|\n", flush=True)
-            for row in measure(provider, copy, QUICK_LIMITS if quick else LIMITS):
-                print(row, flush=True)
-            print()
-            for line in measure_overhead(provider, copy, QUICK_MEMORY_STORIES if quick else MEMORY_STORIES):
-                print(line, flush=True)
+    provider = Provider()
+    with provider.running(), running_copy(provider.base_url) as copy:
+        print(HEAD, "|---" * HEAD.count(" |"), sep="\n", end="|\n", flush=True)
+        for row in measure(provider, copy, QUICK_LIMITS if quick else LIMITS):
+            print(row, flush=True)
+        print()
+        for line in measure_overhead(provider, copy, QUICK_MEMORY_STORIES if quick else MEMORY_STORIES):
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

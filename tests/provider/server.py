@@ -5,6 +5,7 @@
     provider.always(Fault.HANG, path="/v1/files")    every matching call does
     provider.posts("/v1/chat/completions")           what was asked, and when it was answered
     provider.hold_after = 3                          streams wait after three pieces, until provider.release()
+    provider.limit = RequestLimit(600)               stories above that many a minute meet a 429
 
 It runs in a thread of the test process; the SDK, the workers and the site reach it through `base_url`.
 Files and fine-tuning jobs: tests/provider/jobs.py; batches: tests/provider/batches.py.
@@ -30,6 +31,7 @@ from starlette.routing import Route
 
 from tests.provider.batches import BATCHES, Batches
 from tests.provider.jobs import Jobs
+from tests.provider.limits import RequestLimit
 from tests.servers import wait_until
 
 CHAT, COMPLETIONS, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/models"
@@ -114,6 +116,7 @@ class Provider:
     pieces: list[str] | None = None
     delay: float = 0.0
     answer_after: float = 0.0
+    limit: RequestLimit | None = None
     hold_after: int | None = None
     models: set[str] | None = None
     alter: Callable[[Call, dict[str, Any]], Any] | None = None
@@ -160,8 +163,8 @@ class Provider:
         self.well()
         self._round += 1
         fresh = Provider()
-        switches = ("text", "pieces", "delay", "answer_after", "hold_after", "models", "flagged", "alter")
-        for name in (*switches, "calls", "jobs", "batches"):
+        switches = ("text", "pieces", "delay", "answer_after", "limit", "hold_after", "models", "flagged")
+        for name in (*switches, "alter", "calls", "jobs", "batches"):
             setattr(self, name, getattr(fresh, name))
 
     def posts(self, path: str = "") -> list[Call]:
@@ -233,6 +236,23 @@ class Provider:
     async def _respond(self, request: Request, call: Call, plan: Plan | None) -> Response:
         if plan and (early := await self._fail(request, plan)):
             return early
+        if self.limit and call.path in (CHAT, COMPLETIONS):
+            return await self._write_within(self.limit, request, call, plan)
+        return await self._work(request, call, plan)
+
+    async def _write_within(
+        self, limit: RequestLimit, request: Request, call: Call, plan: Plan | None
+    ) -> Response:
+        wait = limit.take()
+        headers = limit.describe(wait)
+        if wait:
+            status, code, message = REFUSALS[Fault.RATE_LIMIT]
+            return error(status, code, message, headers)
+        response = await self._work(request, call, plan)
+        response.headers.update(headers)
+        return response
+
+    async def _work(self, request: Request, call: Call, plan: Plan | None) -> Response:
         await asyncio.sleep(self.answer_after)
         if call.path == MODERATIONS and self.flagged is not None:
             response = self._moderate(call.body["input"], self.flagged)
