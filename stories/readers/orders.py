@@ -1,40 +1,18 @@
-"""A reader orders a story, or goes on with one; quotas are counted here.
+"""A reader orders a story, or goes on with one. Every order leads to a paid call, so each counts (`quotas`)."""
 
-Every order leads to a paid call, so each counts: a new story, a retry, a continuation. The reader's and the
-address's counters are rows changed by conditional updates. The reader's row also serialises their orders:
-whoever changed it holds its lock until the commit, so the count of unfinished stories that follows is exact.
-"""
-
-from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
-from django.db.models import F
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from stories.errors import BadState, QuotaUsedUp
+from stories.errors import BadState
 from stories.generation import states
 from stories.generation.prompts import current_template
 from stories.language_models import serving_model
-from stories.models import LanguageModel, PromptStyle, ReaderDay, Story
-from stories.models.stories import StoryQuerySet
-from stories.readers import moderation
-from stories.readers.identity import TERMINAL, Reader, stories_of
-from stories.values import addresses
+from stories.models import LanguageModel, PromptStyle, Story
+from stories.readers import moderation, quotas
+from stories.readers.identity import TERMINAL, Reader
 from stories.values.combos import Combo
-
-SITE = "site"
-
-
-@dataclass(frozen=True)
-class QuotaLeft:
-    """What a reader may still order: stories today, and how many are being written of how many at once."""
-
-    today: int
-    unfinished: int
-    streams: int
 
 
 def ask_story(
@@ -47,7 +25,7 @@ def ask_story(
     """
     with transaction.atomic():
         if reader is not TERMINAL:
-            _count_order(reader)
+            quotas.count_order(reader)
         model = model or serving_model()
         story: Story = Story.objects.create(
             dynasty=combo.dynasty,
@@ -68,10 +46,7 @@ def order_story(combo: Combo, *, reader: Reader) -> Story:
     The moderation call is made outside any transaction, and not at all for a reader who has no story left.
     Raises like `ask_story`, and like `moderation.check_combo`.
     """
-    used = _used_today(reader)
-    for who, limit, sentence in _limits(reader):
-        if used.get(who, 0) >= limit:
-            raise QuotaUsedUp(sentence)
+    quotas.check_left(reader)
     model = serving_model()
     moderation.check_combo(combo, model=model)
     return ask_story(combo, reader=reader, model=model)
@@ -114,63 +89,4 @@ def _queue_again(story: Story, *, reader: Reader, keep_text: bool = False, **cha
         unedited = Story.objects.filter(pk=story.pk, edited_text="")
         if not states.queue_again(unedited, keep_text=keep_text, **changes):
             raise BadState(_("这篇故事现在不能这样做：它的状态刚刚变了，请看看它现在的样子。"))
-        _count_order(reader, but=story)
-
-
-def quota_left(reader: Reader) -> QuotaLeft:
-    """What `reader` may still order now; for showing, not for deciding."""
-    used = _used_today(reader)
-    left = min(limit - used.get(who, 0) for who, limit, _sentence in _limits(reader))
-    return QuotaLeft(
-        today=max(0, left),
-        unfinished=_unfinished_of(reader).count(),
-        streams=settings.READER_STREAMS,
-    )
-
-
-def address_name(reader: Reader) -> str:
-    """The name a reader's address is counted under."""
-    return addresses.name_address(reader.address)
-
-
-def _used_today(reader: Reader) -> dict[str, int]:
-    names = [who for who, _limit, _sentence in _limits(reader)]
-    counted = ReaderDay.objects.filter(day=timezone.localdate(), who__in=names)
-    return dict(counted.values_list("who", "stories"))
-
-
-def _limits(reader: Reader) -> tuple[tuple[str, int, str], ...]:
-    """The counters of an order: who is counted, the limit, the sentence at it; for reader, address and site."""
-    mine, theirs = settings.READER_STORIES_PER_DAY, settings.ADDRESS_STORIES_PER_DAY
-    ours = settings.SITE_STORIES_PER_DAY
-    site = ((SITE, ours, _("本站今天的故事已经写满了，请明天再来。")),) if ours else ()
-    return (
-        (reader.identity, mine, _("今天的 %(n)s 篇已经用完了，请明天再来。") % {"n": mine}),
-        (
-            address_name(reader),
-            theirs,
-            _("你所在的网络今天已经写了 %(n)s 篇，请明天再来。") % {"n": theirs},
-        ),
-        *site,
-    )
-
-
-def _count_order(reader: Reader, *, but: Story | None = None) -> None:
-    """Counts one order within the caller's transaction; `but` is the story ordered. Raises `QuotaUsedUp`."""
-    day = timezone.localdate()
-    limits = _limits(reader)
-    ReaderDay.objects.bulk_create(
-        [ReaderDay(day=day, who=who) for who, _limit, _sentence in limits], ignore_conflicts=True
-    )
-    for who, limit, sentence in limits:
-        within = ReaderDay.objects.filter(day=day, who=who, stories__lt=limit)
-        if not within.update(stories=F("stories") + 1):
-            raise QuotaUsedUp(sentence)
-    others = _unfinished_of(reader).exclude(pk=but.pk) if but else _unfinished_of(reader)
-    if others.count() >= settings.READER_STREAMS:
-        words = {"n": settings.READER_STREAMS}
-        raise QuotaUsedUp(_("你已有 %(n)s 篇正在写：等一篇写完，或停止一篇，再来。") % words)
-
-
-def _unfinished_of(reader: Reader) -> StoryQuerySet:
-    return stories_of(reader).unfinished()
+        quotas.count_order(reader, but=story)

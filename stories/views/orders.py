@@ -15,7 +15,7 @@ from stories.errors import QuotaUsedUp, StoryError, Unsuitable
 from stories.forms import AskForm, surprise
 from stories.generation.connections import AWAY
 from stories.generation.stop import request_stop
-from stories.readers import orders
+from stories.readers import orders, quotas
 from stories.tasks import enqueue_story
 from stories.values.combos import AXES
 from stories.views.common import controllable, reader_of, remember, with_key
@@ -77,7 +77,7 @@ def again(request: HttpRequest, pk: str) -> HttpResponse:
 
 
 def _show_form(request: HttpRequest, form: AskForm, *, status: int = HTTPStatus.OK) -> HttpResponse:
-    quota = orders.quota_left(reader_of(request))
+    quota = quotas.quota_left(reader_of(request))
     return render(request, "stories/new.html", {"form": form, "quota": quota}, status=status)
 
 

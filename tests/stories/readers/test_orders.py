@@ -12,7 +12,7 @@ from django.utils import timezone
 from stories.errors import BadState, QuotaUsedUp
 from stories.generation.prompts import current_template
 from stories.models import PromptStyle, ReaderDay, Story
-from stories.readers import orders
+from stories.readers import orders, quotas
 from stories.readers.identity import Reader, new_key
 from stories.tasks import forget_old_days
 from tests.factories import make_combo, make_model, make_run, make_serving_model, make_story, make_template
@@ -57,7 +57,7 @@ def test_a_readers_quota_ends_with_a_sentence_and_leaves_no_story(settings: obje
     with pytest.raises(QuotaUsedUp, match=r"^今天的 2 篇已经用完了，请明天再来。$"):
         orders.ask_story(make_combo(), reader=visitor())
     assert Story.objects.count() == 2
-    assert orders.quota_left(visitor()).today == 0
+    assert quotas.quota_left(visitor()).today == 0
     orders.ask_story(make_combo(), reader=visitor(key="c" * 32))
 
 
@@ -80,9 +80,9 @@ def test_an_addresss_quota_counts_all_its_readers(settings: object) -> None:
 
 
 def test_one_ipv6_line_is_one_address() -> None:
-    names = {orders.address_name(visitor(address=f"2001:db8:1:2::{host}")) for host in ("1", "ffff", "a:b")}
+    names = {quotas.address_name(visitor(address=f"2001:db8:1:2::{host}")) for host in ("1", "ffff", "a:b")}
     assert names == {"address:2001:db8:1:2::/64"}
-    assert orders.address_name(visitor(address="")) == "address:"
+    assert quotas.address_name(visitor(address="")) == "address:"
 
 
 def test_unfinished_stories_are_limited_until_one_ends(settings: object) -> None:
@@ -262,7 +262,7 @@ def test_a_look_before_the_leap_would_pass_the_quota(
         looked.wait()
         return ask(combo, reader=reader)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(orders, "_count_order", lambda *_args, **_kw: None)
+    monkeypatch.setattr(quotas, "count_order", lambda *_args, **_kw: None)
     monkeypatch.setattr(orders, "ask_story", look_then_ask)
     assert order_at_once([visitor()] * THREADS) == THREADS > LIMIT
 

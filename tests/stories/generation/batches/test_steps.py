@@ -223,4 +223,4 @@ def test_the_model_server_writes_a_whole_run(model_server: Any, db: None) -> Non
     wait_until(done, seconds=60, every=0.2, what="the run is done")
     assert count_states(run)["written"] == 6
     # base-zh makes mistakes on purpose, so a story of its own may lack anything but words.
-    assert all(len(text) > 100 for text in run.stories.values_list("text", flat=True))
+    assert all(run.stories.values_list("text", flat=True))
