@@ -1,8 +1,8 @@
 """How often somebody did something today, and how many stories a reader may still order.
 
 Counters are rows, changed by one UPDATE whose WHERE holds the limit, so that parallel requests never pass it. A
-reader's row also serialises their orders: whoever changed it holds its lock until the commit, so the count of unfinished stories
-that follows is exact.
+reader's row also serialises their orders: whoever changed it holds its lock until the commit, so the count of
+unfinished stories that follows is exact.
 """
 
 from dataclasses import dataclass
