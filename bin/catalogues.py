@@ -23,9 +23,9 @@ from django.utils.translation.template import templatize
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 CATALOGUE = BASE_DIR / "locale" / "en" / "LC_MESSAGES" / "django.po"
-PYTHON = ("stories", "finetuning", "ultraman_site")
+PYTHON = ("stories", "finetuning", "llm", "ultraman_site")
 TEMPLATES = ("templates",)
-KEYWORDS: dict[str, Any] = dict.fromkeys(("_", "gettext", "gettext_lazy", "gettext_noop"))
+KEYWORDS: dict[str, Any] = dict.fromkeys(("_", "sentence", "gettext", "gettext_lazy", "gettext_noop"))
 KEYWORDS |= {"ngettext": (1, 2), "ngettext_lazy": (1, 2)}
 KEYWORDS |= {"pgettext": ((1, "c"), 2), "pgettext_lazy": ((1, "c"), 2), "npgettext": ((1, "c"), 2, 3)}
 HEADER = r"""# English for the Chinese of the code and the templates; see bin/catalogues.py.

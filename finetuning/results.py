@@ -12,9 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from finetuning.errors import UnreadableResults
+from sentences import sentence as _
 
 MAX_STEPS = 2_000_000_000
 MAX_FIGURE = 1e15

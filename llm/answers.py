@@ -13,6 +13,7 @@ from typing import Any
 from llm.errors import UNREADABLE, OutcomeUnknown
 from llm.rate_headers import NOTHING, Rates
 from llm.redaction import redact
+from sentences import sentence as _
 
 MAX_TOKENS = 10**9  # of one call; a larger number is an error of the provider
 MAX_LINE = 1024 * 1024  # bytes of one event
@@ -84,7 +85,7 @@ def read_answer(event: object) -> Answer:
     if not isinstance(event, dict):
         raise OutcomeUnknown(UNREADABLE)
     if event.get("error"):
-        raise OutcomeUnknown(f"模型服务中途报错：{_words_of(event['error'])}")
+        raise OutcomeUnknown(_("模型服务中途报错：%(words)s") % {"words": _words_of(event["error"])})
     choice = _first_choice(event)
     inner = choice.get("delta") or choice.get("message")
     content = inner.get("content") if isinstance(inner, dict) else None

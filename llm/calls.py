@@ -18,6 +18,7 @@ from llm.answers import Answer, read_json, read_whole
 from llm.errors import UNREADABLE, OutcomeUnknown, Refused
 from llm.rate_headers import read_rates
 from llm.translation import SILENT, provider_errors
+from sentences import sentence as _
 
 MODERATION_TIMEOUT = 5.0  # seconds
 MAX_BYTES = 16 * 1024 * 1024  # of a whole answer
@@ -69,7 +70,11 @@ def check_model(alias: str, name: str) -> None:
         ):
             return
         if error.status == HTTPStatus.NOT_FOUND:
-            raise Refused(f"接入点「{alias}」不认识模型「{name}」。", status=error.status) from error
+            words = {"alias": alias, "name": name}
+            raise Refused(
+                _("接入点「%(alias)s」不认识模型「%(name)s」。") % words,
+                status=error.status,
+            ) from error
         raise
 
 
@@ -133,7 +138,7 @@ def _read_body(response: openai.APIResponse[Any]) -> bytes:  # Any: its body is 
     for piece in response.iter_bytes():
         body += piece
         if len(body) > MAX_BYTES:
-            raise OutcomeUnknown("模型服务的回答大得没有止境，已不再读下去，结果不明。")
+            raise OutcomeUnknown(_("模型服务的回答大得没有止境，已不再读下去，结果不明。"))
         if time.monotonic() > deadline:
             raise OutcomeUnknown(SILENT)
     return bytes(body)

@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 
 from llm.endpoints import Endpoint
 from llm.errors import Refused
+from sentences import sentence as _
 
 __all__ = [
     "CONNECT_TIMEOUT",
@@ -37,7 +38,8 @@ def endpoint(alias: str) -> Endpoint:
     try:
         return settings.LLM_ENDPOINTS[alias]
     except KeyError:
-        raise Refused(f"接入点「{alias}」不在本站的设置里（LLM_ENDPOINT_{alias.upper()}）。") from None
+        words = {"alias": alias, "variable": f"LLM_ENDPOINT_{alias.upper()}"}
+        raise Refused(_("接入点「%(alias)s」不在本站的设置里（%(variable)s）。") % words) from None
 
 
 @cache

@@ -9,9 +9,11 @@ LLMError                 a sentence for a person
 """
 
 from llm.rate_headers import NOTHING, Rates
-from llm.redaction import redact
+from llm.redaction import redact_words
+from sentences import Words
+from sentences import sentence as _
 
-UNREADABLE = "模型服务的回答无法读懂，结果不明。"
+UNREADABLE = _("模型服务的回答无法读懂，结果不明。")
 
 
 class LLMError(Exception):
@@ -19,13 +21,13 @@ class LLMError(Exception):
 
     def __init__(
         self,
-        sentence: str,
+        sentence: Words,
         *,
         retry_after: float | None = None,
         status: int | None = None,
         rates: Rates = NOTHING,
     ) -> None:
-        super().__init__(redact(sentence))
+        super().__init__(redact_words(sentence))
         self.retry_after = retry_after
         self.status = status
         self.rates = rates

@@ -3,12 +3,16 @@
 They may have any length, hold characters that PostgreSQL cannot store, or repeat the key that was sent.
 """
 
+from functools import partial
+
 from django.conf import settings
 
 from llm.endpoints import NO_KEY
+from sentences import Sentence, Words
 
 MAX_LENGTH = 1_000  # characters of one sentence
 MIN_KEY_LENGTH = 4
+MAX_WORDING = 100  # of them that our own words around a provider's may take
 MASK = "[密钥]"
 REPLACEMENT = "\ufffd"
 
@@ -20,6 +24,13 @@ def redact(value: object, *, most: int = MAX_LENGTH) -> str:
         text = text.replace(key, MASK)
     text = text.replace("\0", REPLACEMENT).encode("utf-8", "replace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def redact_words(words: Words) -> Words:
+    """A sentence with each of its texts redacted, or a plain text redacted."""
+    if not isinstance(words, Sentence):
+        return redact(words)
+    return words.map(partial(redact, most=MAX_LENGTH - MAX_WORDING))
 
 
 def _keys() -> list[str]:

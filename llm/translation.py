@@ -21,9 +21,10 @@ from llm.errors import (
     TryAgainLater,
 )
 from llm.rate_headers import read_rates, read_retry_after
+from sentences import sentence as _
 
-SILENT = "模型服务没有在限定时间内回答，结果不明。"
-BROKEN = "与模型服务的连接中断了，结果不明。"
+SILENT = _("模型服务没有在限定时间内回答，结果不明。")
+BROKEN = _("与模型服务的连接中断了，结果不明。")
 OUT_OF_MONEY = (
     "insufficient_quota",
     "credit_balance_exhausted",
@@ -62,35 +63,40 @@ def translate(error: Exception) -> LLMError:
     if isinstance(error, openai.APIStatusError):
         return _translate_status(error)
     if isinstance(error, openai.APIConnectionError) and _never_connected(error):
-        return TryAgainLater(f"连不上模型服务（{error.request.url.host}:{error.request.url.port or 443}）。")
+        url = error.request.url
+        return TryAgainLater(
+            _("连不上模型服务（%(host)s:%(port)s）。") % {"host": url.host, "port": url.port or 443}
+        )
     if isinstance(error, CONNECTION_ERRORS):
         return OutcomeUnknown(SILENT if _is_silence(error) else BROKEN)
     if isinstance(error, openai.APIError):
-        return OutcomeUnknown(f"模型服务报错：{error.message}")
+        return OutcomeUnknown(_("模型服务报错：%(words)s") % {"words": error.message})
     return OutcomeUnknown(UNREADABLE)
 
 
 def _translate_status(error: openai.APIStatusError) -> LLMError:
     # The body's own words; the SDK's message repeats the status and quotes the whole body.
-    said = error.body.get("message") if isinstance(error.body, dict) else None
-    words = f"{error.status_code}：{said or error.message}"
+    message = error.body.get("message") if isinstance(error.body, dict) else None
+    said = {"words": f"{error.status_code}：{message or error.message}"}
     code = f"{error.code or ''} {error.type or ''}"
     if error.status_code in {HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS}:
         if any(reason in code for reason in OUT_OF_MONEY):
-            return OutOfMoney(f"模型服务的额度已用完（{words}）。", status=error.status_code)
+            return OutOfMoney(_("模型服务的额度已用完（%(words)s）。") % said, status=error.status_code)
         return TryAgainLater(
-            f"模型服务请求过多（{words}）。",
+            _("模型服务请求过多（%(words)s）。") % said,
             retry_after=read_retry_after(error.response.headers),
             status=error.status_code,
             rates=read_rates(error.response.headers),
         )
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return ServerFailed(f"模型服务出错（{words}）。", status=error.status_code)
+        return ServerFailed(_("模型服务出错（%(words)s）。") % said, status=error.status_code)
     if error.status_code == HTTPStatus.UNAUTHORIZED:
-        return Refused(f"模型服务不认这个密钥（{words}）。请检查 OPENAI_API_KEY。", status=error.status_code)
+        return Refused(
+            _("模型服务不认这个密钥（%(words)s）。请检查 OPENAI_API_KEY。") % said, status=error.status_code
+        )
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return Refused(f"模型服务不认识所要的模型或对象（{words}）。", status=error.status_code)
-    return Refused(f"模型服务拒绝了（{words}）。", status=error.status_code)
+        return Refused(_("模型服务不认识所要的模型或对象（%(words)s）。") % said, status=error.status_code)
+    return Refused(_("模型服务拒绝了（%(words)s）。") % said, status=error.status_code)
 
 
 def _never_connected(error: BaseException) -> bool:

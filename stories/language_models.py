@@ -8,10 +8,11 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from llm import calls, clients
 from llm.errors import Refused
+from sentences import sentence as _
+from sentences import sentence_of
 from stories.errors import StoryError, UnknownModel
 from stories.models import AuditEntry, LanguageModel, PromptStyle
 from stories.models.language_models import MAX_USD, PRICES
@@ -133,7 +134,7 @@ def client_of(model: LanguageModel) -> Any:
     try:
         check_endpoint(model)
     except UnknownModel as error:
-        raise Refused(str(error)) from error
+        raise Refused(sentence_of(error)) from error
     return clients.client(model.endpoint)
 
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from llm import calls
 from llm.answers import Answer
 from llm.errors import LLMError
+from sentences import Words, sentence_of
+from sentences import sentence as _
 from stories.errors import BadState, UnknownModel
 from stories.generation.attempts import open_promotion, settle
 from stories.generation.connections import release_scarce_connection
@@ -66,7 +67,7 @@ def warn_of_shutdown(model: LanguageModel) -> str:
         return ""
     days = (model.shutdown_date - timezone.localdate()).days
     words = {"name": model.name, "days": days, "date": model.shutdown_date}
-    return _("模型「%(name)s」%(days)s 天后停用（%(date)s）。") % words if 0 < days <= SOON else ""
+    return str(_("模型「%(name)s」%(days)s 天后停用（%(date)s）。") % words) if 0 < days <= SOON else ""
 
 
 def _open(model: LanguageModel, ask: calls.Ask) -> Attempt:
@@ -86,8 +87,8 @@ def _call(attempt: Attempt, ask: calls.Ask) -> Answer:
     try:
         return calls.complete(model.endpoint, ask, seconds=MAX_SILENCE)
     except LLMError as error:
-        settle(attempt, state=of_error(error, for_reader=False).attempt_state, error=str(error))
-        raise _stays_out(model, str(error)) from error
+        settle(attempt, state=of_error(error, for_reader=False).attempt_state, error=sentence_of(error))
+        raise _stays_out(model, sentence_of(error)) from error
 
 
 def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
@@ -129,5 +130,5 @@ def _first_characters(answer: str) -> str:
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
-def _stays_out(model: LanguageModel, why: str) -> UnknownModel:
+def _stays_out(model: LanguageModel, why: Words) -> UnknownModel:
     return UnknownModel(_("模型「%(name)s」没有启用：%(why)s") % {"name": model.name, "why": why})

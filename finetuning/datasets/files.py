@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from django.conf import settings
-from django.utils.translation import gettext as _
 
 from finetuning.errors import BadDataset
+from sentences import sentence as _
 from stories.operations.atomic_files import write_file
 
 FOLDER = "datasets"

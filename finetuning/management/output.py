@@ -85,5 +85,5 @@ def _note(job: Job) -> str:
     if job.remote_status:
         words.append(_("对方：%(status)s") % {"status": job.remote_status})
     if job.error:
-        words.append(" ".join(job.error.split()))
+        words.append(" ".join(str(job.error).split()))
     return " · ".join(words)

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from sentences.fields import SentenceField
 from stories.models.leased import LeasedQuerySet
 
 
@@ -62,7 +63,7 @@ class Job(models.Model):
         on_delete=models.PROTECT,
         related_name="made_by",
     )
-    error = models.TextField(_("出错说明"), blank=True)
+    error = SentenceField(_("出错说明"), blank=True)
     cancel_requested = models.BooleanField(_("已要求取消"), default=False)
     fence = models.PositiveIntegerField(default=0, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)
@@ -74,7 +75,7 @@ class Job(models.Model):
     day = models.DateField(_("计费日"), null=True, blank=True, editable=False)
     reserved = models.BigIntegerField(_("预留费用"), null=True, blank=True)
     price = models.BigIntegerField(_("实际费用"), null=True, blank=True)
-    doubt = models.TextField(_("账单存疑"), blank=True)
+    doubt = SentenceField(_("账单存疑"), blank=True)
     corrected_at = models.DateTimeField(_("费用更正时间"), null=True, blank=True)
     total_steps = models.PositiveIntegerField(_("总步数"), null=True, blank=True, editable=False)
     trained_tokens = models.PositiveBigIntegerField(_("训练词元"), null=True, blank=True)

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from django.utils.translation import gettext as _
-
 from finetuning.models import Job
+from sentences import Words
+from sentences import sentence as _
 from stories.generation.attempts import said
 from stories.values.money import cost, show
 
@@ -14,7 +14,7 @@ class Bill:
     """What a job costs: micro-USD, None where unknown; `doubt` says why it differs from the provider's claim."""
 
     price: int | None
-    doubt: str = ""
+    doubt: Words = ""
 
 
 NOTHING = Bill(0)

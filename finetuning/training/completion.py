@@ -9,7 +9,6 @@ from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from finetuning.errors import UnreadableResults
 from finetuning.models import Dataset, Job
@@ -20,6 +19,8 @@ from finetuning.training.figures import keep_steps
 from finetuning.training.remote import RemoteJob
 from finetuning.training.states import end, hand_back, pace
 from llm.errors import LLMError
+from sentences import Words, sentence_of
+from sentences import sentence as _
 from stories.language_models import add_model
 from stories.models import LanguageModel, PromptStyle
 
@@ -38,7 +39,7 @@ def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
         note, result_file_id = _stage_results(job, seen)
     except LLMError as error:
         if not waited:
-            wait_for_rest(job, str(error), known=known)
+            wait_for_rest(job, sentence_of(error), known=known)
             return
         note, result_file_id = _("结果文件取不到：%(error)s") % {"error": error}, ""
     _publish(job, seen, known=known | {"error": note, "result_file_id": result_file_id})
@@ -74,15 +75,15 @@ def _add_tuned_model(job: Job, name: str) -> LanguageModel:
     )
 
 
-def _stage_results(job: Job, seen: RemoteJob) -> tuple[str, str]:
+def _stage_results(job: Job, seen: RemoteJob) -> tuple[Words, str]:
     """Writes the steps of the first results file that can be read; (what went wrong, id of that file)."""
-    problem = ""
+    problem: Words = ""
     for file_id in seen.result_files:
         try:
             keep_steps(job, parse_results(remote.read_content(job, file_id)))
         except UnreadableResults as error:
             logger.warning("job %s: results file %s cannot be read: %s", job.pk, file_id, error)
-            problem = str(error)
+            problem = sentence_of(error)
         else:
             return "", file_id[:100]
     return problem, ""
@@ -101,7 +102,7 @@ def has_waited(job: Job) -> bool:
     return job.unknown_since is not None and timezone.now() - job.unknown_since > MAX_REST_WAIT
 
 
-def wait_for_rest(job: Job, sentence: str, *, known: dict[str, Any]) -> None:
+def wait_for_rest(job: Job, sentence: Words, *, known: dict[str, Any]) -> None:
     """Looks again soon for what a training that ended still lacks."""
     since = job.unknown_since or timezone.now()
     hand_back(job, state=Job.State.CREATED, after=pace(since), error=sentence, unknown_since=since, **known)

@@ -1,7 +1,5 @@
 """uploaded → creating → created | create_unknown: the step that costs money, taken at most once."""
 
-from django.utils.translation import gettext as _
-
 from finetuning.models import Job
 from finetuning.training import remote
 from finetuning.training.bills import NOTHING
@@ -16,6 +14,7 @@ from llm.errors import (
     ServerFailed,
     TryAgainLater,
 )
+from sentences import sentence as _
 
 
 def create_remote_job(job: Job) -> None:

@@ -5,7 +5,6 @@ from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import IntegrityError, transaction
 from django.utils import timezone
@@ -147,16 +146,6 @@ def find_job(reference: str) -> Job:
     if job := by_remote.first():
         return job
     raise BadJob(_("没有编号为 %(job)s 的微调任务。") % {"job": reference})
-
-
-def other_endpoints(job: Job) -> str:
-    """What a trainer may turn to when this endpoint shuts them out."""
-    others = [alias for alias in settings.LLM_ENDPOINTS if alias != job.language_model.endpoint]
-    if others:
-        return _("可以改用别的接入点：%(names)s。") % {"names": "、".join(others)}
-    return _(
-        "可以用 LLM_ENDPOINT_<名称> 另设一个支持微调的接入点（例如 Nebius Token Factory 或自带的模型服务）。"
-    )
 
 
 def _create(

@@ -19,6 +19,7 @@ from finetuning.training.states import claim, end, hand_back, keep, pace
 from finetuning.training.transitions import MAX_WAIT
 from llm.errors import LLMError, Refused, TryAgainLater
 from llm.remote_objects import MAX_ID, clean, read_id
+from sentences import Words, sentence_of
 
 logger = logging.getLogger(__name__)
 SUCCEEDED, FAILED, CANCELLED = "succeeded", "failed", "cancelled"
@@ -38,10 +39,10 @@ def poll_job(job: Job) -> None:
     except LLMError as error:
         asked = error.retry_after if isinstance(error, TryAgainLater) else None
         after = pace(job.created_at) if asked is None else min(MAX_WAIT, asked)
-        hand_back(job, state=Job.State.CREATED, after=after, error=str(error))
+        hand_back(job, state=Job.State.CREATED, after=after, error=sentence_of(error))
 
 
-def keep_events(job: Job) -> str:
+def keep_events(job: Job) -> Words:
     """The events since the last look, each once, and the figures that came with them; why not, "" if it worked."""
     try:
         fresh = _fresh_events(job)
@@ -49,7 +50,7 @@ def keep_events(job: Job) -> str:
         logger.warning("job %s: no events: %s", job.pk, error)
         return ""
     except LLMError as error:
-        return str(error)
+        return sentence_of(error)
     for start in range(0, len(fresh), BATCH):
         # Oldest first: were we to die between two batches, the next look would stop at the newest known one,
         # which is then also the last one written.
@@ -92,7 +93,7 @@ def _write_together(job: Job, events: list[Any]) -> None:
             keep(job, total_steps=total)
 
 
-def _conclude(job: Job, seen: RemoteJob, *, missed: str) -> None:
+def _conclude(job: Job, seen: RemoteJob, *, missed: Words) -> None:
     """What the status means; `missed` says why the events could not be read; they are waited for a while."""
     known = {"remote_status": seen.status, "last_polled_at": timezone.now()}
     if missed and seen.status in (SUCCEEDED, FAILED, CANCELLED) and not has_waited(job):

@@ -5,8 +5,6 @@ The training file goes first: as long as its id is missing, the validation file 
 
 from collections.abc import Iterator
 
-from django.utils.translation import gettext as _
-
 from finetuning.datasets import open_file
 from finetuning.errors import BadDataset
 from finetuning.models import Dataset, Job
@@ -22,6 +20,7 @@ from llm.errors import (
     ServerFailed,
     TryAgainLater,
 )
+from sentences import sentence as _
 
 
 def upload_files(job: Job) -> None:

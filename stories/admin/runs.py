@@ -12,6 +12,7 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from sentences import sentence
 from stories.admin.base import (
     CONTROL,
     PageAdmin,
@@ -164,7 +165,7 @@ class RunAdmin(PageAdmin):
 def control(run: Run, action: str, *, by: str) -> str:
     """Does what a button says; the sentence of what was done. Raises `StoryError`."""
     if action == "pause":
-        pause_run(run, _("%(user)s 按了暂停。") % {"user": by})
+        pause_run(run, sentence("%(user)s 按了暂停。") % {"user": by})
         return _("批次已暂停；正在写的会写完。")
     if action == "retry":
         retried = retry_run(run)

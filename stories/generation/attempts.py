@@ -14,9 +14,10 @@ from django.db import transaction
 from django.db.models import BigIntegerField, F, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from llm.calls import Ask
+from sentences import Words
+from sentences import sentence as _
 from stories.errors import OverBudget, UnknownModel
 from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
 from stories.values.money import cost, show, to_micros
@@ -140,7 +141,7 @@ def settle(
     prompt_tokens: Any = None,
     completion_tokens: Any = None,
     odd_usage: str = "",
-    error: str = "",
+    error: Words = "",
 ) -> bool:
     """Closes an attempt, once; False if it was closed before.
 
@@ -150,7 +151,7 @@ def settle(
     """
     counts = {"prompt_tokens": _count(prompt_tokens), "completion_tokens": _count(completion_tokens)}
     price: int | None = 0
-    doubt = ""
+    doubt: Words = ""
     if state != Attempt.State.REFUSED:
         price, doubt = _price(attempt, claimed=(prompt_tokens, completion_tokens), **counts)
     if odd_usage and not doubt:
@@ -197,7 +198,7 @@ def reopen(attempt: Attempt) -> bool:
 
 def _price(
     attempt: Attempt, *, prompt_tokens: int | None, completion_tokens: int | None, claimed: tuple[Any, Any]
-) -> tuple[int | None, str]:
+) -> tuple[int | None, Words]:
     """What the call costs, and a sentence why the provider's word differs ("" if it does not)."""
     model = attempt.language_model
     is_priced = bill(model, prompt_tokens=0, completion_tokens=0) is not None

@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import TypeVar
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
 from llm import calls
 from llm.answers import Answer
@@ -20,6 +19,7 @@ from llm.clients import READ_TIMEOUT
 from llm.errors import LLMError, TryAgainLater
 from llm.rate_limit import Permit, TooSoon, acquire, observe
 from llm.retry import MAX_RETRY_SECONDS, retry_rate_limited
+from sentences import sentence as _
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt, settle

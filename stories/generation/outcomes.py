@@ -53,6 +53,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
+from sentences import Words, sentence_of
+from sentences import sentence as _
 from stories.errors import OverBudget, StoryError
 from stories.models import Attempt, EndReason
 
@@ -76,7 +78,7 @@ class Outcome:
 
     reason: EndReason | None
     attempt_state: str = ""
-    error: str = ""
+    error: Words = ""
     retry_in: float | None = None
     use_up_try: bool = False
     pause_run: bool = False
@@ -94,7 +96,7 @@ def of_error(error: Exception, *, for_reader: bool, has_text: bool = False) -> O
 
     Only a story that is streamed, which is always a reader's, can have text.
     """
-    sentence = str(error) if isinstance(error, LLMError) else _sentence_of(error)
+    sentence = sentence_of(error) if isinstance(error, LLMError) else _sentence_of(error)
     if isinstance(error, TryAgainLater) and not has_text:
         return _retry(error, for_reader=for_reader)
     if isinstance(error, OutOfMoney) and not for_reader:
@@ -116,7 +118,7 @@ def _retry(error: TryAgainLater, *, for_reader: bool) -> Outcome:
     return Outcome(
         None,
         Attempt.State.REFUSED,
-        str(error),
+        sentence_of(error),
         retry_in=min(asked, longest),
         use_up_try=not is_rate_limited(error) or is_too_long,
     )
@@ -125,10 +127,10 @@ def _retry(error: TryAgainLater, *, for_reader: bool) -> Outcome:
 def of_unmade_call(error: StoryError, *, for_reader: bool) -> Outcome:
     """The outcome of an `OverBudget` or `UnknownModel` that was raised before the call."""
     if not isinstance(error, OverBudget):
-        return Outcome(EndReason.REFUSED, error=str(error), pause_run=not for_reader)
+        return Outcome(EndReason.REFUSED, error=sentence_of(error), pause_run=not for_reader)
     if for_reader:
-        return Outcome(EndReason.QUOTA, error=str(error))
-    return Outcome(None, error=str(error), pause_run=True)
+        return Outcome(EndReason.QUOTA, error=sentence_of(error))
+    return Outcome(None, error=sentence_of(error), pause_run=True)
 
 
 def of_stop() -> Outcome:
@@ -136,12 +138,12 @@ def of_stop() -> Outcome:
     return Outcome(EndReason.STOPPED, Attempt.State.INTERRUPTED)
 
 
-def of_loss(sentence: str) -> Outcome:
+def of_loss(sentence: Words) -> Outcome:
     """The worker or the batch that should have brought the answer is gone."""
     return Outcome(EndReason.LOST, Attempt.State.UNKNOWN, sentence)
 
 
-def of_unstorable(sentence: str, *, has_text: bool) -> Outcome:
+def of_unstorable(sentence: Words, *, has_text: bool) -> Outcome:
     """The answer came and cannot be kept; `has_text`: an earlier part of it was."""
     return Outcome(EndReason.CUT if has_text else EndReason.UNKNOWN, Attempt.State.UNKNOWN, sentence)
 
@@ -151,8 +153,8 @@ def is_rate_limited(error: Exception | None) -> bool:
     return isinstance(error, TryAgainLater) and error.status == HTTPStatus.TOO_MANY_REQUESTS
 
 
-def _sentence_of(error: Exception) -> str:
+def _sentence_of(error: Exception) -> Words:
     """What a person reads of an error that is not the provider's."""
     if isinstance(error, TimeoutError):
-        return "模型服务写得太久，已停止等待。"
-    return "本站内部出错，没有再写下去；原因在日志里。"
+        return _("模型服务写得太久，已停止等待。")
+    return _("本站内部出错，没有再写下去；原因在日志里。")

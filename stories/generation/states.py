@@ -12,8 +12,9 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
+from sentences import Words
+from sentences import sentence as _
 from stories import leases
 from stories.generation.connections import AWAY, release_scarce_connection
 from stories.generation.outcomes import Outcome
@@ -71,7 +72,7 @@ def claim(story: Story, *, lease: timedelta) -> bool:
     )
 
 
-def requeue(story: Story, *, error: str, seconds: float, use_up_try: bool) -> bool:
+def requeue(story: Story, *, error: Words, seconds: float, use_up_try: bool) -> bool:
     """writing → queued, for a story without text whose call was refused for now; bounded by `MAX_TRIES`.
 
     A refusal that uses up no try may be repeated without limit. A story that has used up all tries ends as refused.
@@ -102,7 +103,7 @@ def conclude(story: Story, outcome: Outcome, *, length: int, text: str | None = 
     return changed
 
 
-def end(story: Story, *, reason: EndReason, length: int, error: str = "", text: str | None = None) -> bool:
+def end(story: Story, *, reason: EndReason, length: int, error: Words = "", text: str | None = None) -> bool:
     """writing → written | interrupted | failed, by `reason` and whether there is text of that `length`.
 
     `text` is the whole of a story that was not streamed; else the row holds it. False if the story is no
@@ -140,7 +141,7 @@ def final_state(reason: str, *, has_text: bool) -> Story.State:
     return Story.State.WRITTEN if reason == EndReason.STOP else Story.State.INTERRUPTED
 
 
-def count_for_run(run_id: int, *, failed: bool, error: str) -> None:
+def count_for_run(run_id: int, *, failed: bool, error: Words) -> None:
     """Counts failures in a row, pauses at ten, and closes a run that has nothing left to write.
 
     A complete call sets the failures in a row to 0 (`attempts.settle`).
@@ -156,11 +157,11 @@ def count_for_run(run_id: int, *, failed: bool, error: str) -> None:
     elif failed:
         run.filter(state=Run.State.RUNNING, failures_in_row__gte=FAILURES_TO_PAUSE).update(
             state=Run.State.PAUSED,
-            pause_reason=f"连续 {FAILURES_TO_PAUSE} 篇失败，已自动暂停。{error}",
+            pause_reason=_("连续 %(n)s 篇失败，已自动暂停。%(why)s") % {"n": FAILURES_TO_PAUSE, "why": error},
         )
 
 
-def pause(run_id: int, *, reason: str) -> bool:
+def pause(run_id: int, *, reason: Words) -> bool:
     """running → paused, with the sentence why."""
     return bool(
         Run.objects.filter(pk=run_id, state=Run.State.RUNNING).update(
@@ -169,7 +170,7 @@ def pause(run_id: int, *, reason: str) -> bool:
     )
 
 
-def pause_automatically(run_id: int, *, why: str) -> bool:
+def pause_automatically(run_id: int, *, why: Words) -> bool:
     """running → paused, because of what happened and not because of a person."""
     return pause(run_id, reason=_("已自动暂停：%(why)s") % {"why": why})
 

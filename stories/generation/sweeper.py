@@ -10,8 +10,8 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
+from sentences import sentence as _
 from stories.generation import attempts, outcomes, states
 from stories.models import Attempt, Run, Story
 
@@ -36,7 +36,7 @@ def expire_leases(*, overdue: timedelta = timedelta()) -> list[Story]:
 
 def _expire(story: Story) -> bool:
     attempt = Attempt.objects.filter(story=story, fence=story.fence).first()
-    sentence = "写作进程中断了，已写的文字都在。" if story.length else "写作进程中断了，结果不明。"
+    sentence = _("写作进程中断了，已写的文字都在。") if story.length else _("写作进程中断了，结果不明。")
     with transaction.atomic():
         # The holder may renew the lease after we read it, so the lease that we read is part of the condition.
         still = states.mine(story).filter(lease_until=story.lease_until, length=story.length)

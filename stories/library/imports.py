@@ -22,8 +22,9 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
+from sentences import Words, sentence_of
+from sentences import sentence as _
 from stories.errors import BadFile, BadState
 from stories.library.csv_files import check_stories, read_stories, seekable
 from stories.models import EndReason, ImportedFile, Review, Story
@@ -58,7 +59,7 @@ def import_stories(file: BinaryIO, *, name: str = "", approve_by: User | None = 
         try:
             _stage(imported, source)
         except BadFile as error:  # somebody wrote into the file after it was checked
-            _refuse(imported, str(error))
+            _refuse(imported, sentence_of(error))
             raise
     return imported.staged
 
@@ -148,7 +149,7 @@ def _stage_stored(imported: ImportedFile) -> None:
             _renew(imported, rows=imported.rows)
             _stage(imported, source)
     except BadFile as error:
-        _refuse(imported, str(error))
+        _refuse(imported, sentence_of(error))
     except FileNotFoundError:
         _refuse(imported, _("上传的文件不见了，什么也没有收下；请再导入一次。"))
 
@@ -216,7 +217,7 @@ def _approve(imported: ImportedFile, stories: list[Story]) -> list[Review]:
 # --- removing -------------------------------------------------------------------------------------------
 
 
-def _refuse(imported: ImportedFile, sentence: str) -> None:
+def _refuse(imported: ImportedFile, sentence: Words) -> None:
     """Refuses the file and removes what was staged; `sentence` says why."""
     _renew(imported, state=State.REMOVING, error=sentence)
     imported.state = State.REMOVING

@@ -8,6 +8,7 @@ from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from sentences.fields import SentenceField
 from stories.models.leased import LeasedQuerySet
 
 
@@ -36,7 +37,7 @@ class BatchOrder(models.Model):
     input_file_id = models.CharField(_("输入文件"), max_length=100, blank=True)
     remote_id = models.CharField(_("对方的编号"), max_length=100, blank=True)
     remote_status = models.CharField(_("对方的状态"), max_length=40, blank=True)
-    error = models.TextField(_("出错说明"), blank=True)
+    error = SentenceField(_("出错说明"), blank=True)
     tries = models.PositiveIntegerField(default=0, editable=False)
     fence = models.PositiveIntegerField(default=0, editable=False)
     lease_until = models.DateTimeField(null=True, blank=True, editable=False)

@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models import F, Q
 from django.utils.translation import gettext_lazy as _
 
+from sentences.fields import SentenceField
+
 
 class ImportedFileQuerySet(models.QuerySet["ImportedFile"]):
     def unpublished(self) -> Self:
@@ -38,7 +40,7 @@ class ImportedFile(models.Model):
     state = models.CharField(_("状态"), max_length=10, choices=State.choices, default=State.WAITING)
     rows = models.PositiveIntegerField(_("篇数"), null=True, blank=True)
     staged = models.PositiveIntegerField(_("已写入"), default=0)
-    error = models.TextField(_("出错说明"), blank=True)
+    error = SentenceField(_("出错说明"), blank=True)
     by = models.ForeignKey(
         settings.AUTH_USER_MODEL,
         verbose_name=_("导入人"),

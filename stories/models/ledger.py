@@ -6,6 +6,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from sentences.fields import SentenceField
+
 if TYPE_CHECKING:
     from stories.models.stories import Story
 
@@ -59,8 +61,8 @@ class Attempt(models.Model):
     prompt_tokens = models.PositiveIntegerField(_("输入词元"), null=True, blank=True)
     completion_tokens = models.PositiveIntegerField(_("输出词元"), null=True, blank=True)
     finish_reason = models.CharField(_("结束标记"), max_length=40, blank=True)
-    error = models.TextField(_("出错说明"), blank=True)
-    doubt = models.TextField(_("账单存疑"), blank=True)
+    error = SentenceField(_("出错说明"), blank=True)
+    doubt = SentenceField(_("账单存疑"), blank=True)
     corrected_at = models.DateTimeField(_("费用更正时间"), null=True, blank=True)
     started_at = models.DateTimeField(_("开始时间"), auto_now_add=True)
     first_text_at = models.DateTimeField(_("首字时间"), null=True, blank=True)

@@ -4,6 +4,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from sentences.fields import SentenceField
+
 
 class Run(models.Model):
     """Combos × repeats, written by one model with one template, within one budget (micro-USD; null: none)."""
@@ -34,7 +36,7 @@ class Run(models.Model):
     excluded = models.JSONField(_("排除的配方"), default=list, blank=True)
     temperature = models.FloatField(_("温度"), default=0.5)
     state = models.CharField(_("状态"), max_length=10, choices=State.choices, default=State.DRAFT)
-    pause_reason = models.TextField(_("暂停原因"), blank=True)
+    pause_reason = SentenceField(_("暂停原因"), blank=True)
     failures_in_row = models.PositiveIntegerField(_("连续失败"), default=0)
     empty_orders = models.PositiveIntegerField(default=0, editable=False)
     next_order_at = models.DateTimeField(null=True, blank=True, editable=False)

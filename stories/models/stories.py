@@ -14,6 +14,7 @@ from django.db.models.functions import Coalesce, NullIf
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
+from sentences.fields import SentenceField
 from stories.models.batches import BatchOrder
 from stories.models.imports import PublishedManager
 from stories.models.language_models import LanguageModel
@@ -195,7 +196,7 @@ class Story(models.Model):
 
     state = models.CharField(_("状态"), max_length=12, choices=State.choices, default=State.QUEUED)
     end_reason = models.CharField(_("结束原因"), max_length=16, choices=EndReason.choices, blank=True)
-    error = models.TextField(_("出错说明"), blank=True)
+    error = SentenceField(_("出错说明"), blank=True)
     text = models.TextField(_("正文"), blank=True)
     length = models.PositiveIntegerField(_("字数"), default=0)
     edited_text = models.TextField(_("编辑后的正文"), blank=True)

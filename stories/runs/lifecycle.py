@@ -15,6 +15,7 @@ from django.db.models import Count
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from sentences import Words
 from stories.errors import BadState, StoryError
 from stories.generation import states
 from stories.generation.attempts import half, known_amount, reservation
@@ -161,7 +162,7 @@ def start_run(run: Run) -> None:
     _change(run, {Run.State.DRAFT}, Run.State.RUNNING)
 
 
-def pause_run(run: Run, reason: str) -> None:
+def pause_run(run: Run, reason: Words) -> None:
     """running → paused."""
     if not pause(run.pk, reason=reason):
         raise BadState(_("这个批次现在不在进行中。"))

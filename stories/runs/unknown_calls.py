@@ -7,8 +7,9 @@ provider's bill says whether it was billed, and whether the story is to be writt
 from collections.abc import Iterable
 
 from django.db import transaction
-from django.utils.translation import gettext as _
 
+from sentences import add_line
+from sentences import sentence as _
 from stories.errors import BadState
 from stories.generation import states
 from stories.generation.attempts import charge
@@ -25,7 +26,7 @@ def resolve_attempt(attempt: Attempt, *, billed: bool, by: audit.Actor) -> None:
     Raises `BadState` if someone was quicker.
     """
     sentence = _("%(user)s 核对账单：已计费。") if billed else _("%(user)s 核对账单：未计费。")
-    error = f"{attempt.error}\n{sentence % {'user': by}}".strip()
+    error = add_line(attempt.error, sentence % {"user": by})
     before = {"state": Attempt.State.UNKNOWN, "price": attempt.price}
     after = {"state": Attempt.State.INTERRUPTED, "price": attempt.price}
     if not billed:

@@ -49,4 +49,4 @@ def test_impossible_prices_become_unknown_and_counters_nothing(earlier: Migratio
     ]
     assert SpendDay.objects.values_list("spent", "reserved").get() == (0, 7)
     attempt = Attempt.objects.get()
-    assert (attempt.purpose, attempt.doubt, attempt.corrected_at) == ("story", "", None)
+    assert (attempt.purpose, str(attempt.doubt), attempt.corrected_at) == ("story", "", None)

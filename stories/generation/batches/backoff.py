@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from django.db.models import F
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
+from sentences import sentence as _
 from stories.generation import states
 from stories.models import Attempt, BatchOrder, Run, Story
 

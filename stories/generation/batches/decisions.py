@@ -5,8 +5,8 @@ from datetime import timedelta
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
+from sentences import sentence as _
 from stories.errors import BadState
 from stories.generation.batches.lease import LEASE, end
 from stories.generation.batches.results import mark_lost

@@ -5,6 +5,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from sentences import Words
 from stories import leases
 from stories.leases import hand_back
 from stories.models import BatchOrder
@@ -21,7 +22,7 @@ def claim(order: BatchOrder, *, into: str = "") -> bool:
     return leases.take(due, order, lease=LEASE, state=into or order.state)
 
 
-def end(order: BatchOrder, *, error: str = "", **changes: Any) -> bool:
+def end(order: BatchOrder, *, error: Words = "", **changes: Any) -> bool:
     """The order's last state."""
     return hand_back(order, state=BatchOrder.State.ENDED, error=error, finished_at=timezone.now(), **changes)
 

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from django.utils.translation import gettext as _
-
 from llm.answers import Answer, LineSplitter, read_json, read_whole
 from llm.errors import (
     UNREADABLE,
@@ -23,6 +21,7 @@ from llm.errors import (
 )
 from llm.redaction import redact
 from llm.translation import OUT_OF_MONEY
+from sentences import sentence as _
 
 NOT_RUN = ("batch_expired", "batch_cancelled")
 """Codes of requests that the provider neither ran nor billed."""

@@ -8,6 +8,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from llm.calls import Ask
+from sentences import sentence_of
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import states
 from stories.generation.attempts import open_attempt
@@ -52,7 +53,7 @@ def gather(order: BatchOrder) -> int:
         try:
             held += _claim_and_reserve(story, order)
         except (OverBudget, UnknownModel) as error:
-            states.pause_automatically(order.run_id, why=str(error))
+            states.pause_automatically(order.run_id, why=sentence_of(error))
             break
     return held
 

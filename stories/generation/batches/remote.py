@@ -13,6 +13,7 @@ from llm import remote_objects
 from llm.errors import Refused
 from llm.redaction import redact
 from llm.remote_objects import provider_call, timeout
+from sentences import Words
 from stories.generation.batches.lines import Line, read_line, split_lines
 from stories.generation.batches.orders import ask_of, open_calls
 from stories.language_models import client_of
@@ -31,7 +32,7 @@ class RemoteBatch:
     id: str
     status: str
     files: tuple[str, ...]
-    error: str
+    error: Words
 
 
 def custom_id(attempt: Attempt) -> str:

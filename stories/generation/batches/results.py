@@ -3,9 +3,10 @@
 import logging
 
 from django.db import InterfaceError, OperationalError, transaction
-from django.utils.translation import gettext as _
 
 from llm.errors import LLMError
+from sentences import Words
+from sentences import sentence as _
 from stories.generation import completion, outcomes, states
 from stories.generation.attempts import reopen, settle
 from stories.generation.batches import remote
@@ -74,7 +75,7 @@ def release_unanswered(order: BatchOrder) -> int:
     return count
 
 
-def mark_lost(order: BatchOrder, sentence: str) -> None:
+def mark_lost(order: BatchOrder, sentence: Words) -> None:
     """Ends the stories that may have been billed and whose answers cannot be had. A person resolves their calls."""
     for attempt in open_calls(order):
         _conclude(attempt, outcomes.of_loss(sentence))

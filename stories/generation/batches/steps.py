@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 from django.db import transaction
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
 from llm.errors import (
     LLMError,
@@ -14,6 +13,8 @@ from llm.errors import (
     ServerFailed,
     TryAgainLater,
 )
+from sentences import sentence as _
+from sentences import sentence_of
 from stories.generation import states
 from stories.generation.batches import remote, results
 from stories.generation.batches.backoff import note_end
@@ -68,7 +69,7 @@ def create(order: BatchOrder) -> None:
     try:
         created = remote.create_batch(order)
     except (ServerFailed, OutcomeUnknown) as error:
-        hand_back(order, state=State.CREATE_UNKNOWN, after=2.0, error=str(error))
+        hand_back(order, state=State.CREATE_UNKNOWN, after=2.0, error=sentence_of(error))
     except TryAgainLater as error:
         _wait(order, error, state=State.UPLOADED)
     except (Refused, OutOfMoney) as error:
@@ -90,7 +91,7 @@ def look_for_batch(order: BatchOrder) -> None:
     try:
         found = remote.find_batches(order)
     except LLMError as error:
-        hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order), error=str(error))
+        hand_back(order, state=State.CREATE_UNKNOWN, after=pace(order), error=sentence_of(error))
         return
     if len(found) == 1:
         _adopt(order, found[0])
@@ -114,7 +115,7 @@ def poll(order: BatchOrder) -> None:
             seen = remote.cancel_batch(order)
         _conclude(order, seen)
     except LLMError as error:
-        hand_back(order, state=State.CREATED, after=_retry_delay(order, error), error=str(error))
+        hand_back(order, state=State.CREATED, after=_retry_delay(order, error), error=sentence_of(error))
 
 
 def _conclude(order: BatchOrder, seen: remote.RemoteBatch) -> None:
@@ -158,15 +159,15 @@ def _is_called_off(order: BatchOrder) -> bool:
 
 def _refuse(order: BatchOrder, error: LLMError) -> None:
     """Ends an order that the provider refused: its stories are queued again, and their run is paused."""
-    states.pause_automatically(order.run_id, why=str(error))
-    order.error = str(error)
+    states.pause_automatically(order.run_id, why=sentence_of(error))
+    order.error = sentence_of(error)
     results.release_unanswered(order)
-    end(order, error=str(error))
+    end(order, error=sentence_of(error))
 
 
 def _wait(order: BatchOrder, error: LLMError, *, state: str) -> None:
     after = _retry_delay(order, error)
-    hand_back(order, state=state, after=after, error=str(error), tries=min(order.tries + 1, 8))
+    hand_back(order, state=state, after=after, error=sentence_of(error), tries=min(order.tries + 1, 8))
 
 
 def _retry_delay(order: BatchOrder, error: LLMError) -> float:

@@ -15,6 +15,7 @@ from uuid import UUID
 from django.db import connection, transaction
 from django.utils import timezone
 
+from sentences import sentence as _
 from stories.generation import attempts, outcomes, states
 from stories.generation.connections import AWAY
 from stories.generation.outcomes import Outcome
@@ -25,7 +26,7 @@ from stories.models import Attempt, Story
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
 MAX_FAILED_COMMITS = 3
-NOT_STORED = "这一篇没能存下来：已存的文字都在，其余的丢了。"
+NOT_STORED = _("这一篇没能存下来：已存的文字都在，其余的丢了。")
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ def _catch_up(chunk: PendingChunk) -> Committed:
 
 def settle_lost(session: Session) -> None:
     """Closes the attempt of a story that was taken from us. Its call was sent, so it is paid for."""
-    attempts.settle(session.attempt, state=Attempt.State.INTERRUPTED, error="故事已不归本进程写。")
+    attempts.settle(session.attempt, state=Attempt.State.INTERRUPTED, error=_("故事已不归本进程写。"))
 
 
 def renew_leases(sessions: Sequence[Session]) -> list[Session]:

@@ -109,7 +109,8 @@ def _progress(run: Run) -> Progress:
 
 def _errors(run: Run) -> list[str]:
     """The sentences of the stories that went wrong, each once."""
-    return list(run.stories.exclude(error="").order_by().values_list("error", flat=True).distinct()[:5])
+    errors = run.stories.exclude(error="").order_by().values_list("error", flat=True).distinct()[:5]
+    return [str(error) for error in errors]
 
 
 def _result(run: Run) -> dict[str, Any]:

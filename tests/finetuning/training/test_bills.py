@@ -55,7 +55,7 @@ def test_two_jobs_billed_above_their_reservation_stay_within_the_cap(
         provider.jobs.succeed(job.remote_id, results=RESULTS, trained_tokens=10 * most)
         done = advance(job)
         assert (done.state, done.price, done.trained_tokens) == ("succeeded", job.reserved, 10 * most)
-        assert str(10 * most) in done.doubt
+        assert str(10 * most) in str(done.doubt)
     assert counters() == (2 * most, 0)
     with pytest.raises(OverBudget):
         reserve_day(1, jobs[0].day)
@@ -65,18 +65,18 @@ def test_two_jobs_billed_above_their_reservation_stay_within_the_cap(
 def test_an_impossible_count_is_unknown_and_costs_the_reservation(provider: Provider, tokens: Any) -> None:
     job = finished(provider, tokens)
     assert (job.state, job.price, job.trained_tokens) == ("succeeded", job.reserved, None)
-    assert job.doubt
+    assert str(job.doubt)
     assert counters() == (job.reserved, 0)
 
 
 def test_an_honest_count_is_billed_as_it_is(provider: Provider) -> None:
     job = finished(provider, 1000)
-    assert (job.price, job.doubt) == (3000, "")
+    assert (job.price, str(job.doubt)) == (3000, "")
 
 
 def test_a_provider_that_says_nothing_is_no_reason_for_doubt(provider: Provider) -> None:
     job = finished(provider, None)
-    assert (job.price, job.doubt) == (job.reserved, "")
+    assert (job.price, str(job.doubt)) == (job.reserved, "")
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
@@ -85,7 +85,7 @@ def test_a_training_that_did_not_work_is_bounded_too(provider: Provider, status:
     provider.jobs.advance(job.remote_id, status, trained_tokens=10**12)
     job = advance(job)
     assert (job.state, job.price) == (status, job.reserved)
-    assert job.doubt
+    assert str(job.doubt)
 
 
 def test_a_price_filled_in_while_it_trained_leaves_the_bill_to_a_person(provider: Provider) -> None:
@@ -95,7 +95,7 @@ def test_a_price_filled_in_while_it_trained_leaves_the_bill_to_a_person(provider
     provider.jobs.succeed(job.remote_id, results=RESULTS, trained_tokens=4000)
     job = advance(job)
     assert (job.reserved, job.price, counters()) == (None, None, (0, 0))
-    assert "4000" in job.doubt
+    assert "4000" in str(job.doubt)
 
 
 # --- staff ------------------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ def test_train_and_train_further(model_server: object, format: str) -> None:
     base = find_model(settings.FINE_TUNE_BASE_MODEL)
     dataset = build_dataset("a", format=format)
     job = train(dataset=dataset, model=base, epochs=2)
-    assert (job.state, job.error, job.remote_status) == ("succeeded", "", "succeeded")
+    assert (job.state, str(job.error), job.remote_status) == ("succeeded", "", "succeeded")
     tuned = job.tuned_model
     assert (tuned.parent, tuned.prompt_style, tuned.stop) == (base, format, dataset.stop)
     assert (job.price, job.trained_tokens > 0) == (0, True)
@@ -52,4 +52,4 @@ def test_a_model_the_server_does_not_know_is_refused_in_words(model_server: obje
     missing = make_model("no-such-model")
     job = train(dataset=build_dataset("a"), model=missing)
     assert job.state == Job.State.REFUSED
-    assert "no-such-model" in job.error
+    assert "no-such-model" in str(job.error)

@@ -437,7 +437,7 @@ def test_a_run_is_paused_resumed_retried_and_cancelled(editor, redis_server):
         return fresh(run).state, messages_of(response)
 
     assert press("pause") == ("paused", ["批次已暂停；正在写的会写完。"])
-    assert fresh(run).pause_reason == "alice 按了暂停。"
+    assert str(fresh(run).pause_reason) == "alice 按了暂停。"
     assert press("resume") == ("running", ["批次接着写了。"])
     assert press("retry") == ("running", ["1 篇没写成的重新排队了。"])
     cancelled = editor.post(f"/admin/stories/run/{run.pk}/cancel/", follow=True)

@@ -71,7 +71,7 @@ def test_who_was_put_off_long_enough_is_told(provider: Provider) -> None:
             streaming.write(Story.objects.get(pk=story.pk))
     story.refresh_from_db()
     assert (story.state, story.end_reason) == ("failed", "refused")
-    assert "请求过多" in story.error
+    assert "请求过多" in str(story.error)
     assert len(provider.posts(CHAT)) == MAX_TRIES + 1
 
 

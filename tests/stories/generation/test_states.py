@@ -213,7 +213,7 @@ class Machine(RuleBasedStateMachine):
                     completion.take_answer(call.story, call.attempt, answer)
         assert self.order.state in (Run.State.DONE, Run.State.CANCELLED, Run.State.PAUSED)
         if self.order.state == Run.State.PAUSED:
-            assert self.order.pause_reason
+            assert str(self.order.pause_reason)
         assert not Story.objects.filter(state=Story.State.WRITING).exists()
 
 

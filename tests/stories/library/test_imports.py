@@ -197,7 +197,7 @@ def test_what_a_command_left_behind_is_removed(alice: User, monkeypatch: pytest.
     lapse(imported)
     tasks.advance_import(str(imported.pk))
     imported.refresh_from_db()
-    assert (imported.state, imported.error) == (
+    assert (imported.state, str(imported.error)) == (
         "refused",
         "导入的进程中断了，什么也没有收下；请再导入一次。",
     )
@@ -225,7 +225,7 @@ def test_a_file_that_ends_every_worker_is_given_up(alice: User, settings: Any) -
     tasks.advance_import(str(imported.pk))
     imported.refresh_from_db()
     assert imported.state == "refused"
-    assert imported.error.startswith("导入了几次都没有完成")
+    assert str(imported.error).startswith("导入了几次都没有完成")
     assert uploads(settings) == []
 
 
@@ -235,7 +235,7 @@ def test_an_upload_that_is_gone_is_a_sentence(alice: User, settings: Any) -> Non
     uploads(settings)[0].unlink()
     tasks.advance_import(str(imported.pk))
     imported.refresh_from_db()
-    assert imported.error == "上传的文件不见了，什么也没有收下；请再导入一次。"
+    assert str(imported.error) == "上传的文件不见了，什么也没有收下；请再导入一次。"
 
 
 @pytest.mark.django_db

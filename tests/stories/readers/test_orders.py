@@ -103,7 +103,7 @@ def test_retry_begins_from_nothing() -> None:
     orders.retry_story(story, reader=visitor())
     story.refresh_from_db()
     assert (story.state, story.text, story.length, story.tries) == ("queued", "", 0, 0)
-    assert (story.end_reason, story.error, story.stop_requested) == ("", "", False)
+    assert (story.end_reason, str(story.error), story.stop_requested) == ("", "", False)
 
 
 def test_a_retry_from_nothing_is_for_the_serving_model_of_now() -> None:

@@ -93,9 +93,9 @@ def test_a_run_starts_once() -> None:
 def test_pause_and_resume() -> None:
     run = make_run()
     pause_run(run, "午休")
-    assert (run.state, run.pause_reason) == ("paused", "午休")
+    assert (run.state, str(run.pause_reason)) == ("paused", "午休")
     resume_run(run)
-    assert (run.state, run.pause_reason) == ("running", "")
+    assert (run.state, str(run.pause_reason)) == ("running", "")
 
 
 def test_cancel_takes_the_queued_with_it_and_leaves_the_rest() -> None:

@@ -102,7 +102,7 @@ def test_a_content_that_is_no_text_ends_that_story_alone(odd_line: Any, content:
     run = odd_line(200, body_of(content))
     assert outcome(run) == ("failed", "unknown", "unknown")
     story = run.stories.order_by("slot")[0]
-    assert story.error == "模型服务的回答无法读懂，结果不明。"
+    assert str(story.error) == "模型服务的回答无法读懂，结果不明。"
     assert story.attempts.get().price == story.attempts.get().reserved
 
 
@@ -141,7 +141,7 @@ def test_in_a_batch_that_expired_such_a_line_may_be_an_answer_that_was_billed(
 ) -> None:
     run = odd_line(raw=raw, how="expired")
     assert outcome(run) == ("failed", "lost", "unknown")
-    assert "认不出的行" in run.stories.order_by("slot")[0].error
+    assert "认不出的行" in str(run.stories.order_by("slot")[0].error)
 
 
 @pytest.mark.parametrize("code", ["batch_expired", "batch_cancelled"])
@@ -197,7 +197,7 @@ def test_a_line_that_the_database_does_not_take_ends_its_story_alone(
     run = odd_line(200, body_of("坏"))
     assert outcome(run) == ("failed", "unknown", "unknown")
     story = run.stories.order_by("slot")[0]
-    assert (story.text, story.error) == ("", "模型服务的回答无法保存，结果不明。")
+    assert (story.text, str(story.error)) == ("", "模型服务的回答无法保存，结果不明。")
     assert story.attempts.get().price == story.attempts.get().reserved
 
 

@@ -39,7 +39,7 @@ def in_thread(story: Story) -> threading.Thread:
 @pytest.mark.both_databases
 def test_it_works(provider: Provider, story: Story) -> None:
     story = written(story)
-    assert (story.state, story.end_reason, story.error) == ("written", "stop", "")
+    assert (story.state, story.end_reason, str(story.error)) == ("written", "stop", "")
     assert story.text == provider.text
     assert story.length == len(provider.text)
     attempt = story.attempts.get()
@@ -107,7 +107,7 @@ def test_an_unknown_outcome_without_text_fails_and_is_not_sent_again(
     provider.next(fault, after=0)
     story = written(story)
     assert story.state == Story.State.FAILED
-    assert story.error != "" or story.end_reason in {EndReason.EMPTY, EndReason.CUT}
+    assert str(story.error) != "" or story.end_reason in {EndReason.EMPTY, EndReason.CUT}
     assert len(provider.posts(CHAT)) == 1
 
 
@@ -115,7 +115,7 @@ def test_a_limit_puts_the_story_back_without_using_up_a_try(provider: Provider, 
     provider.next(Fault.RATE_LIMIT, retry_after=0)
     story = written(story)
     assert (story.state, story.tries) == ("queued", 0)
-    assert "429" in story.error
+    assert "429" in str(story.error)
     assert story.attempts.get().state == Attempt.State.REFUSED
     assert written(story).state == Story.State.WRITTEN
 
@@ -133,7 +133,7 @@ def test_a_refusal_is_final_and_says_why(provider: Provider, story: Story) -> No
     provider.next(Fault.BAD_REQUEST, message="this model does not write stories")
     story = written(story)
     assert (story.state, story.end_reason) == ("failed", "refused")
-    assert "this model does not write stories" in story.error
+    assert "this model does not write stories" in str(story.error)
 
 
 def test_out_of_quota_says_so(provider: Provider, story: Story) -> None:
