@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.environment import BASE_DIR
 
-SITE = ("devserver", "ultraman_site", "finetuning", "stories", "llm")
+SITE = ("devserver", "ultraman_site", "finetuning", "stories", "llm", "sentences")
 PACKAGES = (*SITE, "model_server")
 FILE_LINES, FUNCTION_LINES = 350, 50
 

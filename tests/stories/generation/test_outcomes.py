@@ -3,6 +3,7 @@
 import pytest
 
 from llm.errors import LLMError, OutcomeUnknown, OutOfMoney, Refused, ServerFailed, TryAgainLater
+from sentences import sentence as _
 from stories.errors import OverBudget, StoryError, UnknownModel
 from stories.generation import outcomes
 from stories.generation.outcomes import Outcome
@@ -10,7 +11,7 @@ from stories.models import Attempt, EndReason
 
 COMPLETE, INTERRUPTED = Attempt.State.COMPLETE, Attempt.State.INTERRUPTED
 REFUSED, UNKNOWN = Attempt.State.REFUSED, Attempt.State.UNKNOWN
-INTERNAL = "本站内部出错，没有再写下去；原因在日志里。"
+INTERNAL = _("本站内部出错，没有再写下去；原因在日志里。")
 
 
 def limited(retry_after: float | None = None) -> TryAgainLater:
@@ -48,7 +49,7 @@ def test_an_answer(finish_reason: str, expected: Outcome) -> None:
         (OutOfMoney("额度", status=429), Outcome(EndReason.QUOTA, REFUSED, "额度")),
         (Refused("400", status=400), Outcome(EndReason.REFUSED, REFUSED, "400")),
         (OutcomeUnknown("断了"), Outcome(EndReason.UNKNOWN, UNKNOWN, "断了")),
-        (TimeoutError(), Outcome(EndReason.UNKNOWN, UNKNOWN, "模型服务写得太久，已停止等待。")),
+        (TimeoutError(), Outcome(EndReason.UNKNOWN, UNKNOWN, _("模型服务写得太久，已停止等待。"))),
         (ValueError("sk-secret"), Outcome(EndReason.UNKNOWN, UNKNOWN, INTERNAL)),
     ],
 )
@@ -64,7 +65,7 @@ def test_an_error_of_a_readers_story_without_text(error: Exception, expected: Ou
         (OutOfMoney("额度", status=429), Outcome(EndReason.QUOTA, REFUSED, "额度")),
         (Refused("400", status=400), Outcome(EndReason.REFUSED, REFUSED, "400")),
         (OutcomeUnknown("断了"), Outcome(EndReason.CUT, INTERRUPTED, "断了")),
-        (TimeoutError(), Outcome(EndReason.CUT, INTERRUPTED, "模型服务写得太久，已停止等待。")),
+        (TimeoutError(), Outcome(EndReason.CUT, INTERRUPTED, _("模型服务写得太久，已停止等待。"))),
         (ValueError("sk-secret"), Outcome(EndReason.CUT, INTERRUPTED, INTERNAL)),
     ],
 )
