@@ -6,12 +6,12 @@ domain; no story is added, typed over or deleted by hand.
 
 from stories.admin import (
     accounts,
+    attempts,
     audit,
     batches,
     imports,
     ingredients,
     language_models,
-    ledger,
     reactions,
     runs,
     stories,
@@ -19,12 +19,12 @@ from stories.admin import (
 
 __all__ = [
     "accounts",
+    "attempts",
     "audit",
     "batches",
     "imports",
     "ingredients",
     "language_models",
-    "ledger",
     "reactions",
     "runs",
     "stories",

@@ -1,6 +1,7 @@
 """The rows of the domain of stories, split by what they are about."""
 
 from stories.models import lookups as lookups  # registers itself
+from stories.models.attempts import Attempt
 from stories.models.audit import AuditEntry
 from stories.models.batches import BatchOrder
 from stories.models.flags import Band, Fingerprint, Flag
@@ -8,7 +9,6 @@ from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
 from stories.models.imports import ImportedFile
 from stories.models.ingredients import Ingredient, Template
 from stories.models.language_models import LanguageModel, PromptStyle
-from stories.models.ledger import Attempt
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
 from stories.models.runs import Run

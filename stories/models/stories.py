@@ -15,10 +15,10 @@ from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
 from sentences.fields import SentenceField
+from stories.models.attempts import Attempt
 from stories.models.batches import BatchOrder
 from stories.models.imports import PublishedManager
 from stories.models.language_models import LanguageModel
-from stories.models.ledger import Attempt
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
 from stories.values.combos import Combo

@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 
 from stories.errors import BadState, QuotaUsedUp
 from stories.models import Reaction, Story
-from stories.readers import holds, quotas, sharing
+from stories.readers import quotas, report_holds, sharing
 from stories.readers.identity import Reader, owns
 from stories.values import addresses
 
@@ -99,7 +99,7 @@ def report(story: Story, *, reader: Reader, cause: str, reason: str = "", passag
     address = addresses.hash_address(reader.address)
     made = _make(row, reader, kind=Kind.REPORTED, address_hash=address, **values)
     row.reported_at = timezone.now()
-    if row.held_at is None and holds.holds(made, reader=reader, story=row):
+    if row.held_at is None and report_holds.holds(made, reader=reader, story=row):
         row.held_at = row.reported_at
     row.save(update_fields=["reported_at", "held_at"])
     story.reported_at, story.held_at = row.reported_at, row.held_at

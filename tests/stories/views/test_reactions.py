@@ -9,8 +9,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from stories.models import Reaction, Story
-from stories.readers.holds import GRAVE
 from stories.readers.identity import COOKIE, new_key, sign_key
+from stories.readers.report_holds import GRAVE
 from stories.views import accounts
 from tests.factories import (
     make_approved_story,

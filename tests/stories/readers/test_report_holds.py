@@ -1,4 +1,4 @@
-"""stories/readers/holds.py: which reports hold a story at once, and that no one reader empties a shelf with them."""
+"""Which reports hold a story at once, and that no one reader empties a shelf with them."""
 
 import threading
 from collections.abc import Callable
@@ -16,9 +16,9 @@ from django.utils import timezone
 
 from stories.errors import BadState
 from stories.models import Reaction, Story
-from stories.readers import holds, reactions, sharing
-from stories.readers.holds import Claim, Ground
+from stories.readers import reactions, report_holds, sharing
 from stories.readers.identity import Reader, keep_stories
+from stories.readers.report_holds import Claim, Ground
 from stories.review import decisions
 from stories.values import addresses
 from tests.factories import make_approved_story, make_person, make_run, make_story
@@ -76,9 +76,9 @@ CLAIM = Claim(vouched=True, grave=False, answered=False, addresses=1, sound=True
         ({}, None),
         ({"vouched": False}, Ground.UNVOUCHED),
         ({"vouched": False, "sound": False, "answered": True}, Ground.UNVOUCHED),
-        ({"addresses": holds.SEVERAL - 1}, None),
-        ({"addresses": holds.SEVERAL}, Ground.SEVERAL),
-        ({"addresses": holds.SEVERAL, "sound": False, "answered": True}, Ground.SEVERAL),
+        ({"addresses": report_holds.SEVERAL - 1}, None),
+        ({"addresses": report_holds.SEVERAL}, Ground.SEVERAL),
+        ({"addresses": report_holds.SEVERAL, "sound": False, "answered": True}, Ground.SEVERAL),
         ({"grave": True}, Ground.GRAVE),
         ({"grave": True, "sound": False}, None),
         ({"grave": True, "answered": True}, None),
@@ -89,14 +89,14 @@ CLAIM = Claim(vouched=True, grave=False, answered=False, addresses=1, sound=True
     ],
 )
 def test_the_first_ground_holds(changes: dict[str, Any], ground: Ground | None) -> None:
-    assert holds.ground(replace(CLAIM, **changes)) == ground
+    assert report_holds.ground(replace(CLAIM, **changes)) == ground
 
 
 @pytest.mark.parametrize(
     ("upheld", "wrong", "sound"), [(0, 0, True), (0, 1, False), (2, 1, False), (3, 1, True), (5, 2, False)]
 )
 def test_who_was_mostly_right_is_believed(upheld: int, wrong: int, sound: bool) -> None:
-    assert holds.is_sound(upheld=upheld, wrong=wrong) is sound
+    assert report_holds.is_sound(upheld=upheld, wrong=wrong) is sound
 
 
 # --- the attacks of the issue ---------------------------------------------------------------------------
@@ -107,7 +107,7 @@ def test_one_cookie_does_not_empty_a_shelf(client: Client, cause: str) -> None:
     stories = [make_approved_story() for _ in range(6)]
     for story in stories:
         client.post(f"/stories/{story.pk}/report/", {"cause": cause})
-    assert held() == (holds.HOLDS_PER_DAY if cause in holds.GRAVE else 0)
+    assert held() == (report_holds.HOLDS_PER_DAY if cause in report_holds.GRAVE else 0)
     assert waiting() == 6
 
 
@@ -116,7 +116,7 @@ def test_one_address_does_not_hide_twenty_stories(cause: str) -> None:
     stories = [make_approved_story() for _ in range(20)]
     for number, story in enumerate(stories):
         report(story, visitor(number), cause)
-    assert (held(), waiting()) == (holds.HOLDS_PER_DAY if cause == "illegal" else 0, 20)
+    assert (held(), waiting()) == (report_holds.HOLDS_PER_DAY if cause == "illegal" else 0, 20)
 
 
 def test_many_cookies_of_one_address_are_one_reader() -> None:
@@ -131,7 +131,7 @@ def test_many_cookies_of_one_address_are_one_reader() -> None:
 def test_a_cookie_that_moves_from_address_to_address_holds_no_more() -> None:
     for number in range(6):
         report(make_approved_story(), visitor(0, address=f"198.51.100.{number + 1}"), "sexual")
-    assert (held(), waiting()) == (holds.HOLDS_PER_DAY, 6)
+    assert (held(), waiting()) == (report_holds.HOLDS_PER_DAY, 6)
 
 
 def test_a_new_account_is_a_visitor() -> None:
@@ -325,9 +325,11 @@ def report_at_once(pairs: list[tuple[Story, Reader]], cause: str) -> None:
 def test_readers_who_report_at_once_hold_together() -> None:
     for turn in range(5):
         story = make_approved_story()
-        readers = [visitor(number, address=f"198.51.{turn}.{number}") for number in range(holds.SEVERAL)]
+        readers = [
+            visitor(number, address=f"198.51.{turn}.{number}") for number in range(report_holds.SEVERAL)
+        ]
         report_at_once([(story, reader) for reader in readers], "broken")
-        assert (is_held(story), story.reactions.count()) == (True, holds.SEVERAL)
+        assert (is_held(story), story.reactions.count()) == (True, report_holds.SEVERAL)
 
 
 def overlap(monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -347,7 +349,7 @@ def overlap(monkeypatch: pytest.MonkeyPatch) -> bool:
         return act_and_wait
 
     monkeypatch.setattr(reactions, "_make", then_wait(reactions._make))
-    monkeypatch.setattr(holds, "holds", then_wait(holds.holds))
+    monkeypatch.setattr(report_holds, "holds", then_wait(report_holds.holds))
     report_at_once([(story, elsewhere(1)), (story, elsewhere(2))], "broken")
     return is_held(story)
 
@@ -371,12 +373,12 @@ def test_without_the_lock_neither_would_see_the_other(monkeypatch: pytest.Monkey
 @pytest.mark.django_db(transaction=True)
 def test_one_address_holds_no_more_by_reporting_at_once() -> None:
     report_at_once([(make_approved_story(), visitor(number)) for number in range(8)], "illegal")
-    assert (held(), waiting()) == (holds.HOLDS_PER_DAY, 8)
+    assert (held(), waiting()) == (report_holds.HOLDS_PER_DAY, 8)
 
 
 @pytest.mark.both_databases
 @pytest.mark.django_db(transaction=True)
 def test_without_the_count_it_would_hold_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holds, "_count_hold", lambda reader: True)
+    monkeypatch.setattr(report_holds, "_count_hold", lambda reader: True)
     report_at_once([(make_approved_story(), visitor(number)) for number in range(8)], "illegal")
     assert held() == 8
