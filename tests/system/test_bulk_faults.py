@@ -222,7 +222,7 @@ def test_many_workers_with_money_for_a_few(provider: Provider, start_workers: St
     run.refresh_from_db()
     assert highest <= 6_500
     assert run.reserved == 0
-    assert "预算" in str(str(run.pause_reason))
+    assert "预算" in str(run.pause_reason)
     states = count_states(run)
     assert states["written"] == len(provider.posts(CHAT)) > 0
     assert states["written"] + states["queued"] == 60, "nothing failed for want of money"
@@ -245,7 +245,7 @@ def test_the_days_limit_holds_for_all_runs_and_workers(
 
     wait_until(all_paused, seconds=40, every=0.01)
     assert {Run.objects.get(pk=run.pk).reserved for run in runs} == {0}
-    assert all("每日上限" in Run.objects.get(pk=run.pk).pause_reason for run in runs)
+    assert all("每日上限" in str(Run.objects.get(pk=run.pk).pause_reason) for run in runs)
 
 
 def sum_of_day() -> int:
@@ -261,6 +261,6 @@ def test_out_of_quota_stops_all_calls_within_seconds(provider: Provider, start_w
     wait_until(lambda: state_of(run) == Run.State.PAUSED, seconds=30)
     wait_until(lambda: not run.stories.filter(state=Story.State.WRITING).exists(), seconds=10)
     run.refresh_from_db()
-    assert "额度已用完" in str(str(run.pause_reason))
+    assert "额度已用完" in str(run.pause_reason)
     assert count_states(run)["queued"] == 60
     assert len(provider.posts(CHAT)) <= 24
