@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from devserver.plan import CannotStart
 
@@ -52,7 +52,7 @@ def _try_lock(file: IO[str]) -> bool:
     return True
 
 
-def _holder(file: IO[str]) -> dict[str, Any]:
+def _holder(file: IO[str]) -> dict[str, object]:
     """What the holder wrote; {} in the moment before it has."""
     file.seek(0)
     try:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -27,7 +26,7 @@ def results_csv(job: Job) -> str:
     return written.getvalue()
 
 
-def curves(job: Job) -> dict[str, list[Any]]:
+def curves(job: Job) -> dict[str, list[object]]:
     """Columns of equal length: `step` and each curve, null where nothing was measured; thinned evenly.
 
     A step that measured validation is always kept: there are few of them.

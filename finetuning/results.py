@@ -62,11 +62,12 @@ COLUMNS = tuple(field.name for field in fields(Figures))
 """The columns of `job_results`, in their order."""
 
 
-def read_figures(values: Mapping[str, Any]) -> Figures | None:
+def read_figures(values: Mapping[str, object]) -> Figures | None:
     """The figures of one event or one line; None if it names no step or measures nothing."""
     step = _number(values.get("step"))
     if step is None or step > MAX_STEPS:
         return None
+    # Any: a provider's JSON, whose values are checked one by one here.
     known: dict[str, Any] = {}
     for name, sources in SOURCES.items():
         found = next((one for one in map(_number, map(values.get, sources)) if one is not None), None)
@@ -75,6 +76,7 @@ def read_figures(values: Mapping[str, Any]) -> Figures | None:
     return Figures(step=int(step), **known) if known else None
 
 
+# Any: a provider's JSON, whose values are checked one by one here.
 def read_total_steps(values: Mapping[str, Any]) -> int:
     """How many steps the training will take, by one of its events; 0 if it does not say."""
     total = _number(values.get("total_steps")) or 0
@@ -115,6 +117,7 @@ def _readings(content: bytes) -> Iterable[str]:
             continue
 
 
+# Any: a provider's JSON, whose values are checked one by one here.
 def _number(raw: Any) -> float | None:
     """A finite number; None for blanks, words, and -1 for "missing" (nothing measured is negative)."""
     try:

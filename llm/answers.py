@@ -8,7 +8,6 @@ outcome. The modules that use this one need not check a type again.
 import json
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from typing import Any
 
 from llm.errors import UNREADABLE, OutcomeUnknown
 from llm.rate_headers import NOTHING, Rates
@@ -67,7 +66,7 @@ def _read_part(part: object) -> str:
 
 
 # Any: JSON; the readers below check what it holds.
-def read_json(data: bytes | str) -> Any:
+def read_json(data: bytes | str) -> object:
     """Raises `OutcomeUnknown` for data that is no JSON, or is nested more deeply than Python allows."""
     try:
         return json.loads(data, parse_int=_read_whole_number)
@@ -119,7 +118,7 @@ def read_whole(body: object) -> Answer:
 
 
 # Any: the values of a JSON object.
-def _first_choice(event: dict[str, Any]) -> dict[str, Any]:
+def _first_choice(event: dict[str, object]) -> dict[str, object]:
     choices = event.get("choices") or [{}]
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
         raise OutcomeUnknown(UNREADABLE)

@@ -40,7 +40,7 @@ class Ask:
     max_characters: int = 20_000
 
     # Any: the arguments differ in type, and the SDK has no type for all of them together.
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, object]:
         """The keyword arguments of `client.chat.completions.create` or `client.completions.create`."""
         common = {
             "model": self.model,

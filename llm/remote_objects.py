@@ -44,6 +44,7 @@ def timeout() -> httpx2.Timeout:
     return httpx2.Timeout(CALL_TIMEOUT, connect=clients.CONNECT_TIMEOUT)
 
 
+# Any: the SDK's pages and entries, of every kind of object it has.
 def upload_file(api: Any, content: bytes | BinaryIO, *, name: str, purpose: Any) -> str:
     """Uploads a file of JSON lines; its remote id. Raises `LLMError`."""
     with provider_call():
@@ -53,6 +54,7 @@ def upload_file(api: Any, content: bytes | BinaryIO, *, name: str, purpose: Any)
         return id_of(reply)
 
 
+# Any: the SDK's pages and entries, of every kind of object it has.
 def download_file(api: Any, file_id: str) -> Iterator[bytes]:
     """The pieces of a remote file as they arrive. Raises `LLMError` while it is read."""
     with (
@@ -62,6 +64,7 @@ def download_file(api: Any, file_id: str) -> Iterator[bytes]:
         yield from reply.iter_bytes()
 
 
+# Any: the SDK's pages and entries, of every kind of object it has.
 def entries(page: Any, *, most: int) -> Iterator[Any]:
     """Each entry of all pages once, `most` at most, until the provider repeats itself.
 
@@ -69,6 +72,7 @@ def entries(page: Any, *, most: int) -> Iterator[Any]:
     """
     if not is_list(page):
         raise unreadable()
+    # Any: the SDK's pages and entries, of every kind of object it has.
     listed: Iterable[Any] = page
     seen: set[str] = set()
     for entry in islice(listed, most):
@@ -79,24 +83,25 @@ def entries(page: Any, *, most: int) -> Iterator[Any]:
         yield entry
 
 
+# Any: the SDK's pages and entries, of every kind of object it has.
 def is_list(page: Any) -> bool:
     """Whether a provider that was asked for a list answered with one."""
     return isinstance(getattr(page, "data", None), list)
 
 
-def carries(entry: Any, *, name: str, key: str) -> bool:
+def carries(entry: object, *, name: str, key: str) -> bool:
     """Whether the metadata of an entry hold our `key` under `name`."""
     metadata = getattr(entry, "metadata", None)
     return isinstance(metadata, dict) and metadata.get(name) == key
 
 
-def read_id(entry: Any) -> str:
+def read_id(entry: object) -> str:
     """The id of an entry of a list, as a string; "" where there is none."""
     id = getattr(entry, "id", None)
     return str(id) if isinstance(id, str | int) and not isinstance(id, bool) else ""
 
 
-def id_of(reply: Any) -> str:
+def id_of(reply: object) -> str:
     """The id of an object that we will ask for again. Raises `OutcomeUnknown` if it has none that can be kept."""
     id = getattr(reply, "id", None)
     if not is_id(id):
@@ -104,11 +109,11 @@ def id_of(reply: Any) -> str:
     return str(id)
 
 
-def is_id(value: Any) -> bool:
+def is_id(value: object) -> bool:
     """Whether the value is an id that our columns can keep: a short string without odd characters."""
     return isinstance(value, str) and bool(value) and value == clean(value, most=MAX_ID)
 
 
-def clean(value: Any, *, most: int = 10_000) -> str:
+def clean(value: object, *, most: int = 10_000) -> str:
     """A provider's words as `redact` leaves them; "" for none."""
     return redact(value or "", most=most)

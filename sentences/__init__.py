@@ -11,7 +11,7 @@ shown at once, in one request, is plain gettext.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, Union
+from typing import TypeAlias, Union
 
 from django.utils.translation import gettext
 
@@ -28,7 +28,7 @@ class Sentence:
     key: str
     parameters: tuple[tuple[str, Value], ...] = ()
 
-    def __mod__(self, parameters: Mapping[str, Any]) -> "Sentence":
+    def __mod__(self, parameters: Mapping[str, object]) -> "Sentence":
         """The sentence with these parameters: numbers, texts, sentences and errors as they are, all else as text."""
         return Sentence(self.key, tuple((name, _value(value)) for name, value in parameters.items()))
 
@@ -64,7 +64,7 @@ def add_line(before: Words, after: Words) -> Words:
     return Sentence("%(before)s\n%(after)s") % {"before": before, "after": after} if before else after
 
 
-def _value(value: Any) -> Value:
+def _value(value: object) -> Value:
     if isinstance(value, BaseException):
         return sentence_of(value)
     return value if isinstance(value, Sentence | str | int | float | None) else str(value)
@@ -75,7 +75,7 @@ def dump(words: Words) -> str:
     return json.dumps(_as_object(words), ensure_ascii=False) if isinstance(words, Sentence) else words
 
 
-def _as_object(value: Value) -> Any:
+def _as_object(value: Value) -> object:
     if not isinstance(value, Sentence):
         return value
     parameters = {name: _as_object(parameter) for name, parameter in value.parameters}
@@ -93,7 +93,7 @@ def load(text: str) -> Words:
     return found if isinstance(found, Sentence) else text
 
 
-def _from_object(value: Any) -> Value:
+def _from_object(value: object) -> Value:
     if not isinstance(value, dict):
         return _value(value)
     parameters = tuple((name, _from_object(parameter)) for name, parameter in value[PARAMETERS].items())

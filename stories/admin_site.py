@@ -3,8 +3,6 @@
 Named by `ultraman_site/apps.py`; imports no model, because Django makes it before they are registered.
 """
 
-from typing import Any
-
 from django.contrib import admin
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
@@ -26,7 +24,7 @@ class EditorialSite(admin.AdminSite):
     site_title = _("编辑部")
     index_title = _("今天的工作")
 
-    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[Any]:
+    def get_app_list(self, request: HttpRequest, app_label: str | None = None) -> list[object]:
         apps = super().get_app_list(request, app_label)
         for app in apps:
             app["models"].sort(key=lambda model: _place(MODELS, model["object_name"]))

@@ -50,10 +50,11 @@ class StoryConsumer(AsyncWebsocketConsumer):
     subscription: Subscription
 
     # Any: Channels does not type its callables either.
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+    async def __call__(self, scope: object, receive: Any, send: Any) -> Any:
         """As in Channels, and able to end a connection whose client takes no message any more."""
         self.cut_off = asyncio.Event()
 
+        # Any: ASGI's scopes, messages and applications have no types of their own here.
         async def receive_or_cut_off() -> Any:
             received = asyncio.ensure_future(receive())
             cut_off = asyncio.ensure_future(self.cut_off.wait())

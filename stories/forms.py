@@ -40,7 +40,8 @@ class Picker:
 class ChipOrTyped(forms.TextInput):
     """Reads the text named like the field; where it is empty, the chip named `<field>_chip`."""
 
-    def value_from_datadict(self, data: Any, files: Any, name: str) -> str:
+    # Any: a QueryDict, or another mapping of a form's input.
+    def value_from_datadict(self, data: Any, files: object, name: str) -> str:
         typed: str = data.get(name, "")
         chip: str = data.get(f"{name}_chip", "")
         return typed if typed.strip() else chip

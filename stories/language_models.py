@@ -126,6 +126,7 @@ def check_endpoint(model: LanguageModel) -> None:
         raise UnknownModel(_("模型「%(name)s」在 %(url)s，而本站现在的设置不连接那里。") % words)
 
 
+# Any: openai.OpenAI; llm alone may name the SDK's types.
 def client_of(model: LanguageModel) -> Any:
     """The blocking client of the endpoint that the model lives at. Raises `llm.errors.Refused` if the site left it.
 

@@ -15,6 +15,7 @@ from django.db.models import Model, QuerySet
 from django.utils import timezone
 
 
+# Any: a row of any model with a lease, and values of its columns.
 def change(rows: QuerySet[Any], row: Model, **changes: Any) -> bool:
     """Writes `changes` to `row` if it is among `rows`; False, and nothing changed in memory either, if it is not.
 
@@ -27,23 +28,28 @@ def change(rows: QuerySet[Any], row: Model, **changes: Any) -> bool:
     return True
 
 
+# Any: a row of any model with a lease, and values of its columns.
 def take(rows: QuerySet[Any], row: Any, *, lease: timedelta, **changes: Any) -> bool:
     """Takes `row` if it is among `rows` and nobody took it since it was loaded; with `changes`, in one update."""
     as_loaded = rows.filter(fence=row.fence)
     return change(as_loaded, row, fence=row.fence + 1, lease_until=timezone.now() + lease, **changes)
 
 
+# Any: a row of any model with a lease, and values of its columns.
 def held(row: Any) -> QuerySet[Any]:
     """The row, as long as it is in the state we know under our fence."""
+    # Any: a row of any model with a lease, and values of its columns.
     rows: QuerySet[Any] = type(row).objects.filter(pk=row.pk, state=row.state, fence=row.fence)
     return rows
 
 
+# Any: a row of any model with a lease, and values of its columns.
 def keep(row: Any, *, lease: timedelta, **changes: Any) -> bool:
     """Writes `changes` down and renews the lease; False if the row is no longer ours."""
     return change(held(row), row, lease_until=timezone.now() + lease, **changes)
 
 
+# Any: a row of any model with a lease, and values of its columns.
 def hand_back(row: Any, *, state: str, after: float = 0.0, **changes: Any) -> bool:
     """Ends the lease: the new state, and the next step in `after` seconds. False if the row is no longer ours."""
     due = timezone.now() + timedelta(seconds=after)

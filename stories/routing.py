@@ -7,7 +7,8 @@ from django.urls import path, re_path
 from stories.consumers import CLOSE_UNKNOWN, StoryConsumer
 
 
-async def unknown(scope: Any, receive: Any, send: Any) -> None:
+# Any: ASGI's scopes, messages and applications have no types of their own here.
+async def unknown(scope: object, receive: Any, send: Any) -> None:
     """Accepted and then closed, so that a browser's script learns the code."""
     await receive()
     await send({"type": "websocket.accept"})
@@ -16,5 +17,6 @@ async def unknown(scope: Any, receive: Any, send: Any) -> None:
 
 websocket_urlpatterns = [
     path("ws/stories/<uuid:pk>/", StoryConsumer.as_asgi()),
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
     re_path("", cast(Any, unknown)),
 ]

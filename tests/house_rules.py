@@ -5,7 +5,9 @@ applies each to every module, and to made-up ones that break it.
 """
 
 import ast
+import io
 import re
+import tokenize
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +61,23 @@ def files_fit_in_one_reading(module: Module) -> list[str]:
     return wrong
 
 
+def any_has_a_reason(module: Module) -> list[str]:
+    """`Any` switches the type checker off: a comment on the line, or directly above it, says why."""
+    if module.name.split(".")[0] not in SITE:
+        return []
+    lines, comments = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(module.source).readline):
+        if token.type == tokenize.COMMENT:
+            comments.add(token.start[0])
+        elif token.string == "Any" and not token.line.lstrip().startswith(("from ", "import ")):
+            lines[token.start[0]] = token.line
+    return [
+        f"{module.name}:{line} has an Any without a reason"
+        for line in lines
+        if not {line, line - 1} & comments
+    ]
+
+
 def no_sharp_tools(module: Module) -> list[str]:
     """Nothing that marks text safe, starts a shell, evaluates text, or swallows an error whole."""
     wrong = []
@@ -73,7 +92,7 @@ def no_sharp_tools(module: Module) -> list[str]:
     return wrong
 
 
-RULES = [files_fit_in_one_reading, no_sharp_tools]
+RULES = [any_has_a_reason, files_fit_in_one_reading, no_sharp_tools]
 
 
 def class_names_stand_for_one_thing(modules: Iterable[Module]) -> list[str]:

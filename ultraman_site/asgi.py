@@ -27,10 +27,12 @@ class OwnHostAndOrigin:
     not a browser, and carries no one's cookies but its own (RFC 6455, 10.2).
     """
 
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
     def __init__(self, inner: Any) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
+    async def __call__(self, scope: Any, receive: Any, send: object) -> object:
         headers = dict(scope["headers"])
         host, origin = (headers.get(name, b"").decode("latin-1").lower() for name in (b"host", b"origin"))
         if not _is_ours(host) or (origin and _host_of(origin) != host):

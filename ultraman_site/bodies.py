@@ -31,10 +31,12 @@ END = {"type": "http.request", "body": b"", "more_body": False}
 class BodyBound:
     """ASGI middleware: no more of a body is taken than `DATA_UPLOAD_MAX_MEMORY_SIZE`; of a file to import, more."""
 
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
     def __init__(self, inner: Any) -> None:
         self.inner = inner
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
+    async def __call__(self, scope: Any, receive: Any, send: object) -> object:
         if scope["type"] != "http":
             return await self.inner(scope, receive, send)
         headers = dict(scope["headers"])
@@ -51,7 +53,8 @@ class BodyBound:
 class BoundedBody:
     """One request's way in and out. `scope[TOO_LONG]` is the bound in bytes, once it was passed."""
 
-    def __init__(self, scope: dict[str, Any], receive: Any, send: Any, bound: int) -> None:
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
+    def __init__(self, scope: dict[str, object], receive: Any, send: Any, bound: int) -> None:
         self.scope = scope
         self._receive, self._send, self._bound = receive, send, bound
         self._read = 0
@@ -59,6 +62,7 @@ class BoundedBody:
     def refuse(self) -> None:
         self.scope[TOO_LONG] = self._bound
 
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
     async def receive(self) -> Any:
         if TOO_LONG in self.scope:
             return await self._receive_nothing()
@@ -69,13 +73,14 @@ class BoundedBody:
             return await self._receive_nothing()
         return message
 
-    async def _receive_nothing(self) -> Any:
+    async def _receive_nothing(self) -> object:
         """The end of the body, once; who waits for the client to leave after that is ended with the answer."""
         if self._read >= 0:
             self._read = -1
             return END
         return await asyncio.get_running_loop().create_future()
 
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
     async def send(self, message: Any) -> None:
         """Ends the connection of a refused body with its answer: the rest of it is not waited for."""
         if TOO_LONG not in self.scope:
@@ -109,6 +114,7 @@ def _length(headers: dict[bytes, bytes]) -> int | None:
     return int(headers.get(b"content-length", b"0"))
 
 
+# Any: ASGI's scopes, messages and applications have no types of their own here.
 async def _is_import(scope: dict[str, Any], headers: dict[bytes, bytes]) -> bool:
     """Whether this is a file for the importer, from somebody who may import."""
     if scope["method"] != "POST" or scope["path"] != reverse("admin:stories_story_import"):

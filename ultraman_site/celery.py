@@ -62,6 +62,7 @@ app.conf.beat_schedule = {
 
 
 @signals.worker_ready.connect
+# Any: Celery's signals are untyped.
 def start_heartbeat(sender: Any, **_: Any) -> None:
     """A worker named `readers@host` writes the heartbeat row `worker-readers` every five seconds."""
     from stories.operations.heartbeats import keep_beating  # apps are ready only now
@@ -71,7 +72,7 @@ def start_heartbeat(sender: Any, **_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def look_for_messages_often(**_: Any) -> None:
+def look_for_messages_often(**_: object) -> None:
     """A worker with all threads busy asks Redis for the next message only at its loop's next turn.
 
     A thread that became free wakes nobody, so without prefetching half of the threads stood idle.
@@ -81,7 +82,7 @@ def look_for_messages_often(**_: Any) -> None:
 
 
 @signals.beat_init.connect
-def sweep_at_once(**_: Any) -> None:
+def sweep_at_once(**_: object) -> None:
     """Beat's own first turn comes ten seconds late; what was left behind need not wait for it."""
     for entry in app.conf.beat_schedule.values():
         enqueue(app.tasks[entry["task"]])

@@ -20,15 +20,18 @@ CLAIMS = (b"forwarded", b"x-real-ip")
 class TrustedProxies:
     """Outermost ASGI middleware: sets `client` and `scheme`. `networks` are the proxies that are believed."""
 
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
     def __init__(self, inner: Any, networks: Sequence[Network]) -> None:
         self.inner = inner
         self.networks = networks
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> Any:
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
+    async def __call__(self, scope: Any, receive: Any, send: object) -> object:
         if scope["type"] in SCHEMES:
             scope = self._judge(scope)
         return await self.inner(scope, receive, send)
 
+    # Any: ASGI's scopes, messages and applications have no types of their own here.
     def _judge(self, scope: dict[str, Any]) -> dict[str, Any]:
         """The scope with the client and the scheme that hold, and without the headers that claim others."""
         headers = scope["headers"]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from django.contrib.auth.models import User
 from django.utils.translation import gettext as _
@@ -17,10 +16,10 @@ class JobDecision:
     """`act` is the domain's function, told who decides; `done` is said after it."""
 
     name: str
-    title: Any
-    meaning: Any
-    done: Any
-    act: Callable[[Job, User], Any]
+    title: object
+    meaning: object
+    done: object
+    act: Callable[[Job, User], object]
 
 
 DECISIONS = {

@@ -20,6 +20,7 @@ MAX_RUNS = 60
 class RunChoices(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]  # no generic when it runs
     """Runs, each with what it can give."""
 
+    # Any: what Django's templates and admin take: values of any type.
     def label_from_instance(self, obj: Any) -> str:
         words = {"run": obj, "dynasties": "、".join(obj.dynasties[:3]), "approved": obj.approved}
         return _("%(run)s · %(dynasties)s… · 采纳 %(approved)s 篇") % words
@@ -47,16 +48,19 @@ class BuildForm(forms.Form):
         help_text=gettext_lazy("一个都不选就是全部已采纳的故事。"),
     )
 
+    # Any: handed on to Django as it came.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         approved = Count("stories", filter=Q(stories__verdict=Story.Verdict.APPROVED))
         newest = Run.objects.annotate(approved=approved).filter(approved__gt=0).values("pk")[:MAX_RUNS]
+        # Any: a form's values have the types of its fields.
         field: Any = self.fields["runs"]
         field.queryset = Run.objects.filter(pk__in=list(newest.values_list("pk", flat=True))).annotate(
             approved=approved
         )
 
     @property
+    # Any: an order's fields, with the types of its form.
     def choices(self) -> dict[str, Any]:
         """The keyword arguments of `build_dataset`."""
         cleaned = self.cleaned_data
@@ -102,11 +106,13 @@ class JobOrderForm(forms.Form):
         help_text=gettext_lazy("留空：自动。继续训练常用 0.2，新数据少时可以大些。"),
     )
 
+    # Any: handed on to Django as it came.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         addresses = [place.base_url for place in settings.LLM_ENDPOINTS.values()]
         retired = Q(shutdown_date__lte=timezone.localdate())
         models = LanguageModel.objects.filter(base_url__in=addresses).exclude(retired)
+        # Any: a form's values have the types of its fields.
         field: Any = self.fields["model"]
         field.queryset = models
         if "model" not in self.initial:
@@ -120,6 +126,7 @@ class JobOrderForm(forms.Form):
         )
 
     @property
+    # Any: an order's fields, with the types of its form.
     def order(self) -> dict[str, Any]:
         """The arguments of `order_job`, but for the person."""
         chosen = {name: self.cleaned_data[name] for name in ("dataset", "model", "suffix")}

@@ -1,7 +1,6 @@
 """Jobs: ordered in two presses with their price, watched while they train, decided on, promoted from."""
 
 from dataclasses import asdict
-from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
@@ -146,7 +145,7 @@ class JobAdmin(PageAdmin, CorrectableAdmin):
         return here
 
 
-def chosen(request: HttpRequest) -> dict[str, Any]:
+def chosen(request: HttpRequest) -> dict[str, object]:
     """The initial choices in the address of the page: `?dataset=3&model=5`."""
     kinds = {"dataset": Dataset, "model": LanguageModel}
     return {name: request.GET[name] for name in kinds if request.GET.get(name, "").isdecimal()}
@@ -164,7 +163,7 @@ def order_mark(form: JobOrderForm, quote: JobQuote) -> str:
     )
 
 
-def progress_of(job: Job) -> dict[str, Any]:
+def progress_of(job: Job) -> dict[str, object]:
     """What the page of a job shows, read anew."""
     last = job.steps.order_by("-step").first()
     return {

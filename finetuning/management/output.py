@@ -35,6 +35,7 @@ def usd(micros: int | None) -> float | None:
     return None if dollars is None else float(dollars)
 
 
+# Any: an object of JSON, as --json prints it.
 def describe(job: Job) -> dict[str, Any]:
     """A job for a program: the price is the bill once it is known, before that the estimate."""
     return {

@@ -5,7 +5,6 @@ The figures are staged first; then one short transaction says "succeeded", names
 
 import logging
 from datetime import timedelta
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -29,7 +28,7 @@ MAX_REST_WAIT = timedelta(minutes=10)
 """How long a finished training waits for its last events, its results file or its model's name."""
 
 
-def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
+def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, object]) -> None:
     """Publishes a training that the provider calls succeeded. A missing part is waited for, up to `MAX_REST_WAIT`."""
     waited = has_waited(job)
     if not seen.model:
@@ -45,7 +44,7 @@ def finish_job(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
     _publish(job, seen, known=known | {"error": note, "result_file_id": result_file_id})
 
 
-def _publish(job: Job, seen: RemoteJob, *, known: dict[str, Any]) -> None:
+def _publish(job: Job, seen: RemoteJob, *, known: dict[str, object]) -> None:
     with transaction.atomic():
         tuned = _add_tuned_model(job, seen.model)
         ended = end(
@@ -89,7 +88,7 @@ def _stage_results(job: Job, seen: RemoteJob) -> tuple[Words, str]:
     return problem, ""
 
 
-def _finish_without_model(job: Job, *, waited: bool, known: dict[str, Any]) -> None:
+def _finish_without_model(job: Job, *, waited: bool, known: dict[str, object]) -> None:
     sentence = _("对方说训练成功，却没有给出模型的名称。")
     if waited:
         end(job, state=Job.State.FAILED, bill=Bill(job.reserved), error=sentence, **known)
@@ -102,7 +101,7 @@ def has_waited(job: Job) -> bool:
     return job.unknown_since is not None and timezone.now() - job.unknown_since > MAX_REST_WAIT
 
 
-def wait_for_rest(job: Job, sentence: Words, *, known: dict[str, Any]) -> None:
+def wait_for_rest(job: Job, sentence: Words, *, known: dict[str, object]) -> None:
     """Looks again soon for what a training that ended still lacks."""
     since = job.unknown_since or timezone.now()
     hand_back(job, state=Job.State.CREATED, after=pace(since), error=sentence, unknown_since=since, **known)

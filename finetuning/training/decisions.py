@@ -3,8 +3,6 @@
 What concerns money leaves an audit row; what a job has cost is corrected in corrections.py.
 """
 
-from typing import Any
-
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -28,7 +26,7 @@ def cancel_job(job: Job, *, by: Actor) -> Job:
     Raises `BadJob` if it has ended.
     """
     job.refresh_from_db()
-    before: dict[str, Any] = {"state": job.state}
+    before: dict[str, object] = {"state": job.state}
     is_free = job.lease_until is None or job.lease_until <= timezone.now()
     if job.state in NOT_ORDERED and is_free and end(job, state=State.CANCELLED, bill=NOTHING):
         record(Action.JOB_CANCELLED, job, by=by, before=before, after={"state": job.state})

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from django.utils.translation import gettext as _
 
@@ -62,7 +61,7 @@ def priced_epochs(dataset: Dataset, model: LanguageModel, epochs: int | None) ->
     return min(MAX_EPOCHS // 2, max(1, FEWEST_EXAMPLES // max(1, dataset.training_rows)))
 
 
-def wire_parameters(job: Job) -> dict[str, Any]:
+def wire_parameters(job: Job) -> dict[str, object]:
     """As they are sent: numbers, or "auto"."""
     epochs = priced_epochs(job.dataset, job.language_model, job.epochs)
     asked = {

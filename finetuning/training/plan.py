@@ -3,7 +3,6 @@
 from dataclasses import asdict
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.db import IntegrityError, transaction
@@ -126,7 +125,7 @@ def start_job(job: Job) -> bool:
     most = reservation(estimate_price(job.dataset, job.language_model, job.epochs))
     amount = known_amount(most, job.language_model)
     now, day = timezone.now(), timezone.localdate()
-    started: dict[str, Any] = {"next_poll_at": now, "reserved": most, "day": day}
+    started: dict[str, object] = {"next_poll_at": now, "reserved": most, "day": day}
     with transaction.atomic():
         fresh = Job.objects.filter(pk=job.pk, state=Job.State.DRAFT, next_poll_at__isnull=True)
         if not fresh.update(**started):

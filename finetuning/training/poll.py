@@ -58,10 +58,10 @@ def keep_events(job: Job) -> Words:
     return ""
 
 
-def _fresh_events(job: Job) -> list[Any]:
+def _fresh_events(job: Job) -> list[object]:
     """Those that are not among our rows, oldest first."""
     known = set(job.events.values_list("remote_id", flat=True))
-    fresh: list[Any] = []
+    fresh: list[object] = []
     for event in remote.read_events(job):
         if _event_id(event) in known:
             break
@@ -70,7 +70,7 @@ def _fresh_events(job: Job) -> list[Any]:
     return fresh
 
 
-def _write(job: Job, events: list[Any]) -> None:
+def _write(job: Job, events: list[object]) -> None:
     """Writes them together, or, where one cannot be kept, the others one by one."""
     try:
         _write_together(job, events)
@@ -84,6 +84,7 @@ def _write(job: Job, events: list[Any]) -> None:
             _write(job, [event])
 
 
+# Any: a provider's JSON, whose values are checked one by one here.
 def _write_together(job: Job, events: list[Any]) -> None:
     data = [event.data for event in events if isinstance(getattr(event, "data", None), dict)]
     with transaction.atomic():
@@ -117,11 +118,14 @@ def _cancelled_bill(job: Job, seen: RemoteJob) -> Bill:
     return bill_for(job, seen.trained_tokens, odd=seen.odd_tokens)
 
 
+# Any: a provider's JSON, whose values are checked one by one here.
 def _tokens(seen: RemoteJob) -> dict[str, Any]:
     return {"trained_tokens": seen.trained_tokens}
 
 
+# Any: a provider's JSON, whose values are checked one by one here.
 def _row(job: Job, event: Any) -> JobEvent:
+    # Any: a provider's JSON, whose values are checked one by one here.
     created: Any = getattr(event, "created_at", None)
     is_time = isinstance(created, int | float) and not isinstance(created, bool) and 0 < created < 10**11
     return JobEvent(
@@ -133,6 +137,7 @@ def _row(job: Job, event: Any) -> JobEvent:
     )
 
 
+# Any: a provider's JSON, whose values are checked one by one here.
 def _event_id(event: Any) -> str:
     """The provider's id; a long one by its hash, to fit its column; without one, the hash of what it says."""
     id = clean(read_id(event))

@@ -96,6 +96,7 @@ def cancel_job(job: Job) -> RemoteJob:
         )
 
 
+# Any: a provider's JSON, whose values are checked one by one here.
 def read_events(job: Job) -> Iterator[Any]:
     """The SDK's events, newest first; pages are fetched as they are needed. Raises while it is read."""
     with provider_call():
@@ -114,7 +115,7 @@ def read_content(job: Job, file_id: str) -> bytes:
     return bytes(content[:MAX_RESULT_BYTES])
 
 
-def _read_job(reply: Any) -> RemoteJob:
+def _read_job(reply: object) -> RemoteJob:
     """The provider's answer, read with care: a field that is left out, or holds an odd value, counts as missing."""
     tokens = getattr(reply, "trained_tokens", None)
     model, error = getattr(reply, "fine_tuned_model", None), getattr(reply, "error", None)
@@ -130,7 +131,7 @@ def _read_job(reply: Any) -> RemoteJob:
     )
 
 
-def _read_files(value: Any) -> Iterator[str]:
+def _read_files(value: object) -> Iterator[str]:
     """The ids of the result files, given as strings or as objects; anything else is skipped."""
     for file in value if isinstance(value, list) else []:
         id = file if isinstance(file, str) else getattr(file, "id", None)

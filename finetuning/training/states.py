@@ -4,7 +4,6 @@ A worker may lose its lease while it calls the provider; the job's key then find
 """
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import transaction
 from django.utils import timezone
@@ -28,14 +27,14 @@ def claim(job: Job, *, into: str = "") -> bool:
     return leases.take(due, job, lease=LEASE, state=into or job.state)
 
 
-def keep(job: Job, **changes: Any) -> bool:
+def keep(job: Job, **changes: object) -> bool:
     """Writes down what a claimed job learnt, and renews its lease; False if it is no longer ours."""
     return leases.keep(job, lease=LEASE, **changes)
 
 
-def end(job: Job, *, state: str, bill: Bill, **changes: Any) -> bool:
+def end(job: Job, *, state: str, bill: Bill, **changes: object) -> bool:
     """Ends the job and settles its reservation, together; False if it is no longer ours."""
-    ending: dict[str, Any] = {"lease_until": None, "next_poll_at": None, "finished_at": timezone.now()}
+    ending: dict[str, object] = {"lease_until": None, "next_poll_at": None, "finished_at": timezone.now()}
     ending |= {"state": state, "price": bill.price, "doubt": bill.doubt}
     with transaction.atomic():
         if not leases.change(leases.held(job), job, **ending | changes):
@@ -45,7 +44,7 @@ def end(job: Job, *, state: str, bill: Bill, **changes: Any) -> bool:
     return True
 
 
-def expire_leases(**_signal: Any) -> None:
+def expire_leases(**_signal: object) -> None:
     """Ends all leases. No worker of an earlier start is left, so the next one goes on where it stopped."""
     now = timezone.now()
     Job.objects.unfinished().filter(lease_until__gt=now).update(lease_until=now)

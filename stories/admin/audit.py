@@ -33,6 +33,7 @@ class EntryWords:
             return f"{label} {now}"
         return f"{label} {self._read(name, self.entry.before[name])[1]} → {now}"
 
+    # Any: a row or value of more than one model.
     def _read(self, name: str, value: Any) -> tuple[Any, Any]:
         if name in NAMES:
             return NAMES[name], value or "—"

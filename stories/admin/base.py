@@ -29,7 +29,7 @@ class ListTitle(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic when 
     """A list is titled by its rows' name, and no address or choice ends in an error."""
 
     def changelist_view(
-        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
         # PostgreSQL refuses a NUL when the query runs, where Django no longer catches it.
         if any("\0" in value for values in request.GET.lists() for value in values[1]):
@@ -49,7 +49,11 @@ class ListTitle(admin.ModelAdmin):  # type: ignore[type-arg]  # no generic when 
         return super().get_object(request, object_id, from_field or None)
 
     def response_action(
-        self, request: HttpRequest, queryset: QuerySet[Any], *more: Any, **named: Any
+        self,
+        request: HttpRequest,
+        queryset: QuerySet[Any],  # Any: rows of whichever model the page is about
+        *more: Any,  # Any: handed on to Django as it came
+        **named: Any,  # Any: as above
     ) -> HttpResponse | None:
         """As Django's; a choice with a value that is no key changes nothing, and a message says so."""
         chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
@@ -103,7 +107,7 @@ class PageAdmin(ReadOnlyAdmin):
         request: HttpRequest,
         object_id: str,
         form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
+        extra_context: dict[str, object] | None = None,
     ) -> HttpResponse:
         row = find_or_404(self, request, object_id)
         if request.method != "GET":
@@ -111,10 +115,11 @@ class PageAdmin(ReadOnlyAdmin):
         return self.row_page(request, row)
 
     def add_view(
-        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
+        self, request: HttpRequest, form_url: str = "", extra_context: dict[str, object] | None = None
     ) -> HttpResponse:
         return self.order_page(request)
 
+    # Any: a row or value of more than one model.
     def row_page(self, request: HttpRequest, row: Any, /) -> HttpResponse:
         """The page of one row."""
         raise NotImplementedError
@@ -124,6 +129,7 @@ class PageAdmin(ReadOnlyAdmin):
         raise PermissionDenied
 
 
+# Any: what Django's templates and admin take: values of any type.
 def sign(shown: dict[str, Any]) -> str:
     """A mark of exactly what a page showed: the second press belongs to it and to nothing else."""
     words = json.dumps(shown, sort_keys=True, default=str)
@@ -137,6 +143,7 @@ def check_permission(request: HttpRequest, permission: str) -> User:
     raise PermissionDenied
 
 
+# Any: rows of whichever model the page is about.
 def find_or_404(page: "admin.ModelAdmin[Any]", request: HttpRequest, object_id: str) -> Any:
     """The row a page is about, if this person may see it."""
     if not page.has_view_permission(request):
@@ -147,6 +154,7 @@ def find_or_404(page: "admin.ModelAdmin[Any]", request: HttpRequest, object_id: 
     return found
 
 
+# Any: handed on to Django as it came.
 def page_context(page: "admin.ModelAdmin[Any]", request: HttpRequest, **more: Any) -> dict[str, Any]:
     """What every page of the admin needs, for one of ours."""
     return {

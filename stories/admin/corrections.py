@@ -38,11 +38,13 @@ class CorrectionForm(forms.Form):
     )
 
     @classmethod
-    def about(cls, row: Any, data: Any = None) -> "CorrectionForm":
+    # Any: a QueryDict, or another mapping of a form's input.
+    def about(cls, row: object, data: Any = None) -> "CorrectionForm":
         form = cls(data or None, initial={"seen": mark_of(row)}, label_suffix="")
         form.row = row
         return form
 
+    # Any: a row or value of more than one model.
     row: Any
 
     def clean_seen(self) -> str:
@@ -56,6 +58,7 @@ class CorrectionForm(forms.Form):
         return to_micros(self.cleaned_data["price"])
 
 
+# Any: a row or value of more than one model.
 def mark_of(row: Any) -> str:
     """The values that a correction starts from, as the page's `seen`."""
     return f"{row.state}/{row.price}/{row.corrected_at}"
@@ -70,12 +73,14 @@ class CorrectableAdmin(ReadOnlyAdmin):
     change_form_template = "admin/stories/correctable.html"
 
     @admin.display(description=gettext_lazy("账单"), ordering="doubt")
+    # Any: a row or value of more than one model.
     def doubt_shown(self, row: Any) -> str:
         """One word for the list; the whole sentence stands on the row's page."""
         if row.corrected_at:
             return _("已更正")
         return _("存疑") if row.doubt else ""
 
+    # Any: a row or value of more than one model.
     def correct_url(self, row: Any) -> str:
         return reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_correct", args=[row.pk])
 
@@ -89,8 +94,10 @@ class CorrectableAdmin(ReadOnlyAdmin):
         request: HttpRequest,
         object_id: str,
         form_url: str = "",
+        # Any: what Django's templates and admin take: values of any type.
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
+        # Any: a row or value of more than one model.
         row: Any = self.get_object(request, object_id)
         more = dict(extra_context or {})
         if row is not None and row.is_settled and request.user.has_perm(self.correct_permission):

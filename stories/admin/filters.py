@@ -18,7 +18,7 @@ class IngredientFilter(admin.SimpleListFilter):
 
     axis: str
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: object) -> Sequence[tuple[str, str]]:
         axis = self.axis
         counted = Story.objects.order_by().values_list(axis).annotate(stories=Count("*"))
         return [(name, name) for name, _stories in counted.order_by("-stories", axis)[:MAX_OFFERED]]
@@ -33,7 +33,8 @@ class ReportedFilter(admin.SimpleListFilter):
     title = _("举报")
     parameter_name = "reports"
 
-    def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
+    # Any: Django names a filter's choices by values of any type.
+    def lookups(self, request: HttpRequest, model_admin: object) -> Sequence[tuple[str, Any]]:
         return [("open", _("举报待处理")), ("held", _("先收起来的")), ("any", _("被举报过"))]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Story]) -> QuerySet[Story]:
@@ -53,6 +54,7 @@ class VerdictFilter(admin.SimpleListFilter):
     title = _("审核结论")
     parameter_name = "verdict__exact"
 
+    # Any: Django names a filter's choices by values of any type.
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
         return Story.Verdict.choices
 
@@ -68,6 +70,7 @@ class FlagFilter(admin.SimpleListFilter):
     title = _("标记")
     parameter_name = "flag"
 
+    # Any: Django names a filter's choices by values of any type.
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
         # By an EXISTS for each flag: a list of all waiting stories would be made anew for every page.
         waiting = Exists(Story.objects.reviewable().filter(pk=OuterRef("story")))
@@ -92,9 +95,11 @@ class DoubtFilter(admin.SimpleListFilter):
     title = _("账单")
     parameter_name = "doubt"
 
+    # Any: Django names a filter's choices by values of any type.
     def lookups(self, request: HttpRequest, model_admin: Any) -> Sequence[tuple[str, Any]]:
         return [("open", _("存疑，待核对")), ("corrected", _("已更正"))]
 
+    # Any: rows of whichever model the page is about.
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         if self.value() == "open":
             return queryset.exclude(doubt="").filter(corrected_at__isnull=True)

@@ -20,6 +20,7 @@ ACTIONS = [
 DONE_WITH_EDIT = {APPROVE: _("已保存编辑并采纳"), RESTORE: _("已保存编辑并恢复")}
 
 
+# Any: a lazy translation or a text, as Django's fields take them.
 def _reason(label: Any, **attrs: str) -> forms.CharField:
     widget = forms.TextInput(attrs)
     return forms.CharField(label=label, required=False, max_length=decisions.MAX_REASON, widget=widget)
@@ -45,6 +46,7 @@ class DecisionForm(forms.Form):
     asks = False
 
     @classmethod
+    # Any: a QueryDict, or another mapping of a form's input.
     def about(cls, story: Story, data: Any = None) -> Self:
         form = cls(data or None, initial={"text": story.final_text})
         form.story = story
@@ -67,7 +69,9 @@ class DecisionForm(forms.Form):
     def clean_text(self) -> str:
         return self._typed()
 
+    # Any: a form's values have the types of its fields.
     def clean(self) -> dict[str, Any]:
+        # Any: a form's values have the types of its fields.
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         publishes = cleaned.get("action") in (*PUBLISHES, EDIT)
         if self.unsaved and not publishes and not cleaned.get("drop"):
@@ -127,6 +131,7 @@ class ImportForm(forms.Form):
     )
     approve = forms.BooleanField(label=_("同时以我的名义采纳"), required=False)
 
+    # Any: a form's values have the types of its fields.
     def clean_file(self) -> Any:
         file = self.cleaned_data["file"]
         try:

@@ -19,7 +19,8 @@ from stories.values.combos import clean_ingredient, make_combo
 
 
 class IngredientForm(forms.ModelForm):  # type: ignore[type-arg]  # no generic when it runs
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
+        # Any: a form's values have the types of its fields.
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         if cleaned.get("axis") and cleaned.get("name"):
             try:
@@ -70,6 +71,7 @@ class TemplateAdmin(ListTitle):
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         form = PreviewForm(request.POST)
+        # Any: what Django's templates and admin take: values of any type.
         context: dict[str, Any] = {"error": "" if form.is_valid() else _("内容太长了。")}
         if form.is_valid():
             try:
@@ -81,6 +83,7 @@ class TemplateAdmin(ListTitle):
     def get_fields(self, request: HttpRequest, obj: Template | None = None) -> tuple[str, ...]:
         return ("name", "version", "system", "user", "created_at") if obj else self.fields
 
+    # Any: what Django's templates and admin take: values of any type.
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         number = request.GET.get("from", "")
         older = Template.objects.filter(pk=number).first() if number.isdecimal() else None

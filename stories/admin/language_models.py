@@ -1,7 +1,5 @@
 """Language models: which one writes for readers, what they cost, where they come from."""
 
-from typing import Any
-
 from django.conf import settings
 from django.contrib import admin, messages
 from django.db.models import BooleanField, Case, Q, QuerySet, When
@@ -40,7 +38,7 @@ class LanguageModelAdmin(ListTitle):
     )
 
     @admin.display(description=gettext_lazy("读者的故事"))
-    def in_use(self, model: Any) -> str:
+    def in_use(self, model: object) -> str:
         context = {"model": model}
         return render_to_string("admin/stories/languagemodel/_in_use.html", context)
 
@@ -65,7 +63,7 @@ class LanguageModelAdmin(ListTitle):
     def has_delete_permission(self, request: HttpRequest, obj: LanguageModel | None = None) -> bool:
         return False
 
-    def save_model(self, request: HttpRequest, obj: LanguageModel, form: Any, change: bool) -> None:
+    def save_model(self, request: HttpRequest, obj: LanguageModel, form: object, change: bool) -> None:
         """The two things that are changed here: prices by the domain, which writes down who, and the date."""
         reprice(obj, prices_of(obj), by=check_permission(request, "stories.change_languagemodel"))
         obj.save(update_fields=["shutdown_date"])

@@ -21,10 +21,12 @@ AXIS_OF = {"dynasties": "dynasty", "powers": "super_power", "types": "story_type
 SEPARATOR = re.compile(r"[,，、\s]+")
 
 
+# Any: a lazy translation or a text, as Django's fields take them.
 def _known(label: Any) -> forms.MultipleChoiceField:
     return forms.MultipleChoiceField(label=label, required=False, widget=forms.CheckboxSelectMultiple)
 
 
+# Any: a lazy translation or a text, as Django's fields take them.
 def _new(label: Any) -> forms.CharField:
     return forms.CharField(label=label, required=False, max_length=1000)
 
@@ -76,6 +78,7 @@ class RunOrderForm(forms.Form):
         help_text=_("留空：预计费用的上限。花到这里就停。"),
     )
 
+    # Any: handed on to Django as it came.
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"label_suffix": "", **kwargs})
         known = list(Ingredient.objects.values_list("axis", "name"))
@@ -87,7 +90,8 @@ class RunOrderForm(forms.Form):
         self.fields["model"].queryset = models  # type: ignore[attr-defined]
         self.fields["model"].initial = models.filter(name=settings.OPENAI_MODEL).first()
 
-    def clean(self) -> dict[str, Any]:
+    def clean(self) -> dict[str, object]:
+        # Any: a form's values have the types of its fields.
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         for field, axis in AXIS_OF.items():
             typed = [part for part in SEPARATOR.split(cleaned.get(f"new_{field}", "")) if part]
@@ -106,6 +110,7 @@ class RunOrderForm(forms.Form):
         return cleaned
 
     @property
+    # Any: an order's fields, with the types of its form.
     def order(self) -> dict[str, Any]:
         """The keyword arguments of `order_run`, but for the person."""
         data = self.cleaned_data
@@ -118,18 +123,21 @@ class RunOrderForm(forms.Form):
         }
 
     @property
+    # Any: an order's fields, with the types of its form.
     def sample_order(self) -> dict[str, Any]:
         """Five stories of the same plan, to learn what one costs: now, so never in a batch."""
         few = {"cover": Run.Cover.SAMPLE.value, "repeat": 1, "target": None}
         return self.order | few | {"budget": None, "is_batch": False}
 
     @property
+    # Any: what Django's templates and admin take: values of any type.
     def limits(self) -> list[Any]:
         """The fields about how many, by whom and for how much."""
         return [self[name] for name in ("repeat", "target", "model", "temperature", "is_batch", "budget")]
 
     @property
-    def axes(self) -> list[tuple[Any, Any]]:
+    # Any: what Django's templates and admin take: values of any type.
+    def axes(self) -> list[tuple[Any, object]]:
         """The pairs of fields, to lay out."""
         return [(self[field], self[f"new_{field}"]) for field in AXIS_OF]
 
@@ -171,6 +179,7 @@ class RunQuote:
         return show(self.sample.most)
 
 
+# Any: an order's fields, with the types of its form.
 def _price(order: dict[str, Any]) -> tuple[list[Cell], Estimate]:
     names = (*AXIS_OF, "repeat", "target", "cover", "excluded")
     cells = plan_cells(PlanSpec(**{name: order[name] for name in names}))

@@ -63,6 +63,7 @@ class RunAdmin(PageAdmin):
         return render_to_string("admin/stories/run/_badge.html", {"run": run})
 
     @admin.display(description=gettext_lazy("进度"))
+    # Any: a row or value of more than one model.
     def progress(self, run: Any) -> str:
         return f"{run.all_stories - run.waiting} / {run.all_stories}"
 
@@ -116,6 +117,7 @@ class RunAdmin(PageAdmin):
             enqueue_run(run)
         messages.success(request, _("样稿 %(run)s 在写了；写完后再估价，就按它们的实际费用。") % {"run": run})
 
+    # Any: an order's fields, with the types of its form.
     def _start(self, request: HttpRequest, order: dict[str, Any], *, by: User) -> HttpResponse:
         run, is_new = order_run(**order, by=by)
         if is_new:
@@ -178,6 +180,7 @@ def control(run: Run, action: str, *, by: str) -> str:
     raise StoryError(_("不认识的操作。"))
 
 
+# Any: what Django's templates and admin take: values of any type.
 def progress_of(run: Run) -> dict[str, Any]:
     """What the page of a run shows, counted now."""
     states, unfinished = progress.count_unfinished(run)
@@ -204,6 +207,7 @@ def progress_of(run: Run) -> dict[str, Any]:
     }
 
 
+# Any: an order's fields, with the types of its form.
 def order_mark(order: dict[str, Any]) -> str:
     """Marks exactly this order: the price that was shown belongs to it and to no other."""
     return sign(order | {"model": order["model"].pk})

@@ -74,6 +74,7 @@ class StoryAdmin(PageAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[Story]:
         return Story.objects.with_reports()
 
+    # Any: what Django's templates and admin take: values of any type.
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         filters = self.get_preserved_filters(request)
 
@@ -175,6 +176,7 @@ class StoryAdmin(PageAdmin):
         )
         return TemplateResponse(request, "admin/stories/story/review.html", context)
 
+    # Any: what Django's templates and admin take: values of any type.
     def decide_view(self, request: HttpRequest, pk: Any) -> HttpResponse:
         """One decision: on to the next story after a verdict, back to this one after an edit or an undo."""
         editor = check_permission(request, REVIEW)

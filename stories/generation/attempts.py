@@ -7,7 +7,6 @@ reservation. Only a person may say that a bill was higher (`corrections.py`). Am
 
 from datetime import date
 from decimal import Decimal
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -74,7 +73,7 @@ def open_promotion(model: LanguageModel, ask: Ask) -> Attempt:
         return _open(model, amount, purpose=Attempt.Purpose.PROMOTION, fence=0)
 
 
-def _open(model: LanguageModel, amount: int, **columns: Any) -> Attempt:
+def _open(model: LanguageModel, amount: int, **columns: object) -> Attempt:
     day = timezone.localdate()
     reserve_day(amount, day)
     return Attempt.objects.create(language_model=model, day=day, reserved=amount, **columns)
@@ -138,8 +137,8 @@ def settle(
     *,
     state: str,
     finish_reason: str = "",
-    prompt_tokens: Any = None,
-    completion_tokens: Any = None,
+    prompt_tokens: object = None,
+    completion_tokens: object = None,
     odd_usage: str = "",
     error: Words = "",
 ) -> bool:
@@ -197,7 +196,11 @@ def reopen(attempt: Attempt) -> bool:
 
 
 def _price(
-    attempt: Attempt, *, prompt_tokens: int | None, completion_tokens: int | None, claimed: tuple[Any, Any]
+    attempt: Attempt,
+    *,
+    prompt_tokens: int | None,
+    completion_tokens: int | None,
+    claimed: tuple[object, object],
 ) -> tuple[int | None, Words]:
     """What the call costs, and a sentence why the provider's word differs ("" if it does not)."""
     model = attempt.language_model
@@ -219,12 +222,12 @@ def _price(
     return attempt.reserved, sentence % (words | {"price": show(price)})
 
 
-def _count(claimed: Any) -> int | None:
+def _count(claimed: object) -> int | None:
     """A provider's count of tokens; None for what cannot be a count."""
     return claimed if type(claimed) is int and 0 <= claimed <= MAX_TOKENS else None
 
 
-def said(claimed: Any) -> str:
+def said(claimed: object) -> str:
     """What a provider claimed, short enough to be kept and read."""
     if type(claimed) is int and abs(claimed) > MAX_QUOTED:
         return f"{'-' if claimed < 0 else ''}2^{abs(claimed).bit_length() - 1}"

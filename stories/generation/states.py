@@ -7,7 +7,6 @@ who holds an older fence changes nothing any more.
 import logging
 import uuid
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q
@@ -191,7 +190,7 @@ def reclaim(story: Story, *, lease: timedelta) -> bool:
     return bool(untouched.update(end_reason="", error="", **writing))
 
 
-def _back_to_queue(story: Story, **changes: Any) -> bool:
+def _back_to_queue(story: Story, **changes: object) -> bool:
     """writing → queued, or cancelled at once if its run was cancelled meanwhile."""
     with transaction.atomic():
         queued = mine(story).update(state=Story.State.QUEUED, lease_until=None, published_at=None, **changes)
@@ -211,7 +210,7 @@ def cancel_queued(stories: StoryQuerySet, *, reason: EndReason) -> int:
     )
 
 
-def queue_again(stories: StoryQuerySet, *, keep_text: bool = False, **changes: Any) -> int:
+def queue_again(stories: StoryQuerySet, *, keep_text: bool = False, **changes: object) -> int:
     """failed | interrupted → queued, because a person asked; how many. `changes` are written with it.
 
     Without `keep_text` each story is written from the beginning. With it only interrupted stories are queued, and are
@@ -222,7 +221,7 @@ def queue_again(stories: StoryQuerySet, *, keep_text: bool = False, **changes: A
     return stories.filter(state__in=ended).update(**anew | changes)
 
 
-AS_NEW: dict[str, Any] = {
+AS_NEW: dict[str, object] = {
     "state": Story.State.QUEUED,
     "end_reason": "",
     "error": "",
@@ -232,14 +231,14 @@ AS_NEW: dict[str, Any] = {
     "stop_requested": False,
     "ended_at": None,
 }
-WITHOUT_TEXT: dict[str, Any] = {"text": "", "length": 0}
+WITHOUT_TEXT: dict[str, object] = {"text": "", "length": 0}
 
 
-EDITED: dict[str, Any] = {"state": Story.State.WRITTEN}
+EDITED: dict[str, object] = {"state": Story.State.WRITTEN}
 """The state of a written or interrupted story once an editor has edited it: the editor's text counts as complete."""
 
 
-def unedited(story: Story) -> dict[str, Any]:
+def unedited(story: Story) -> dict[str, object]:
     """The state of a story whose only edit was undone: the state that its call ended in."""
     was_cut = story.end_reason not in ("", EndReason.STOP)
     return {"state": Story.State.INTERRUPTED if was_cut else Story.State.WRITTEN}

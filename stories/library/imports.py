@@ -15,7 +15,7 @@ from contextlib import closing
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -128,14 +128,14 @@ def _take(imported: ImportedFile) -> bool:
     return bool(taken)
 
 
-def _change(imported: ImportedFile, *still: Q, **values: Any) -> None:
+def _change(imported: ImportedFile, *still: Q, **values: object) -> None:
     """Changes the row if it is still ours. Raises `BadState` if our lease ran out and somebody else went on."""
     mine = ImportedFile.objects.filter(*still, pk=imported.pk, state=imported.state, fence=imported.fence)
     if mine.update(**values) != 1:
         raise BadState(_("这次导入中断得太久，已经由别的进程接手。"))
 
 
-def _renew(imported: ImportedFile, **values: Any) -> None:
+def _renew(imported: ImportedFile, **values: object) -> None:
     _change(imported, lease_until=timezone.now() + LEASE, **values)
 
 

@@ -6,7 +6,6 @@ Pages and plain texts say it in words too, by their templates.
 
 import json
 from pathlib import Path
-from typing import Any
 
 from stories.models import Story
 
@@ -14,7 +13,7 @@ PRODUCER = "ultraman-stories"
 LABEL_SUFFIX = ".aigc.json"
 
 
-def make_label(*, produced: str, propagated: str) -> dict[str, Any]:
+def make_label(*, produced: str, propagated: str) -> dict[str, object]:
     """The AIGC field for one piece of content: `produced` names what was made, `propagated` what is sent."""
     return {
         "AIGC": {

@@ -75,6 +75,7 @@ def _redis() -> "redis.asyncio.Redis[bytes]":
     """The client of the running loop: a few connections, shared by all its sockets."""
     loop = asyncio.get_running_loop()
     if loop not in _pools:
+        # Any: the kind of connection does not matter.
         pool: redis.asyncio.ConnectionPool[Any] = redis.asyncio.BlockingConnectionPool.from_url(
             settings.REDIS_URL, max_connections=4, timeout=5
         )

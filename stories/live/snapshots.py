@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -61,7 +61,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 # Any: whatever the function takes.
-async def in_database(function: Callable[..., T], *arguments: Any) -> T:
+async def in_database(function: Callable[..., T], *arguments: object) -> T:
     """`function(*arguments)` on a thread that sockets share, with a connection of its own."""
     call = database_sync_to_async(function, thread_sensitive=False, executor=_threads())
     result: T = await call(*arguments)

@@ -29,7 +29,7 @@ CLEAR_TO_END = "\x1b[K"
 class Failed(CommandError):
     """Exit code 1 with what is known all the same, for `--json`: `Failed("…", run=3)`."""
 
-    def __init__(self, sentence: str, *, returncode: int = 1, **known: Any) -> None:
+    def __init__(self, sentence: str, *, returncode: int = 1, **known: object) -> None:
         super().__init__(sentence, returncode=returncode)
         self.known = known
 
@@ -44,6 +44,7 @@ class SiteCommand(BaseCommand):
     def add_options(self, parser: CommandParser) -> None:
         """The command's own arguments."""
 
+    # Any: Django's own signature.
     def run(self, *args: Any, **options: Any) -> dict[str, Any]:
         """Does the work, says lines with `self.say`, returns the `--json` object."""
         raise NotImplementedError
@@ -57,6 +58,7 @@ class SiteCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help=_("最后一行输出一个 JSON 对象"))
         self.add_options(parser)
 
+    # Any: Django's own signature.
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
         parser = super().create_parser(prog_name, subcommand, **kwargs)
 
@@ -66,7 +68,8 @@ class SiteCommand(BaseCommand):
         parser.error = refuse  # type: ignore[method-assign]
         return parser
 
-    def execute(self, *args: Any, **options: Any) -> str | None:
+    # Any: Django's own signature.
+    def execute(self, *args: Any, **options: object) -> str | None:
         """As Django's, but on the command line an error is the sentence alone, without a class name."""
         try:
             return super().execute(*args, **options)
@@ -78,7 +81,7 @@ class SiteCommand(BaseCommand):
             self.stderr.write(str(error))
             sys.exit(error.returncode)
 
-    def handle(self, *args: Any, **options: Any) -> None:
+    def handle(self, *args: object, **options: object) -> None:
         wants_json = options.pop("json")
         try:
             result = self._run_clearly(**options)
@@ -89,7 +92,7 @@ class SiteCommand(BaseCommand):
         if wants_json:
             self.stdout.write(json.dumps(result, ensure_ascii=False, default=str))
 
-    def _run_clearly(self, **options: Any) -> dict[str, Any]:
+    def _run_clearly(self, **options: object) -> dict[str, object]:
         """`run`, its errors turned into sentences."""
         try:
             return self.run(**options)

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class AuditEntryQuerySet(models.QuerySet["AuditEntry"]):
-    def update(self, **_changes: Any) -> NoReturn:
+    def update(self, **_changes: object) -> NoReturn:
         raise TypeError("an audit entry is never changed")
 
     def delete(self) -> NoReturn:
@@ -56,11 +56,13 @@ class AuditEntry(models.Model):
     def __str__(self) -> str:
         return f"{self.get_action_display()} · {self.subject_label}"
 
-    def save(self, *args: Any, **kwargs: Any) -> None:
+    # Any: Django's own signature.
+    def save(self, *args: object, **kwargs: Any) -> None:
         """Writes the row, once."""
         if not self._state.adding:
             raise TypeError("an audit entry is never changed")
         super().save(*args, **kwargs)
 
+    # Any: Django's own signature.
     def delete(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError("an audit entry is never deleted")

@@ -82,8 +82,10 @@ class ImportedFile(models.Model):
         return self.state in self.UNPUBLISHED
 
 
+# Any: django-stubs' generics; values of any type may come here.
 class PublishedManager(models.Manager[Any]):
     """Leaves out the rows of imports that are not published: by one small list of keys, without a join."""
 
+    # Any: django-stubs' generics; values of any type may come here.
     def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().exclude(imported_file__in=ImportedFile.objects.unpublished())

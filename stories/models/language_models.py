@@ -13,6 +13,7 @@ MAX_USD = Decimal(10_000)
 PRICES = ("input_price", "output_price", "training_price")
 
 
+# Any: a lazy translation or a text, as Django's fields take them.
 def _price(label: Any) -> "models.DecimalField[Any, Any]":
     return models.DecimalField(
         label,

@@ -12,6 +12,7 @@ from django.db.models.lookups import In
 
 @IntegerField.register_lookup
 class IntegerIn(In):
+    # Any: django-stubs' generics; values of any type may come here.
     def process_rhs(self, compiler: Any, connection: Any) -> Any:
         if self.rhs_is_direct_value():
             low, high = connection.ops.integer_field_range(self.lhs.output_field.get_internal_type())
@@ -19,6 +20,7 @@ class IntegerIn(In):
         return super().process_rhs(compiler, connection)
 
 
+# Any: django-stubs' generics; values of any type may come here.
 def _is_beyond(value: Any, low: int | None, high: int | None) -> bool:
     if not isinstance(value, int) or low is None or high is None:
         return False

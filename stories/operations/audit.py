@@ -17,7 +17,9 @@ def record(
     subject: Model,
     *,
     by: Actor,
+    # Any: values of columns, as they were and are.
     before: dict[str, Any],
+    # Any: values of columns, as they were and are.
     after: dict[str, Any],
     reason: str = "",
 ) -> AuditEntry:

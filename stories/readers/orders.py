@@ -60,6 +60,7 @@ def write_again(story: Story, *, reader: Reader) -> Story:
     return ask_story(story.combo, reader=reader, again_of=first)
 
 
+# Any: values of columns.
 def _asking(model: LanguageModel) -> dict[str, Any]:
     """The columns of a story that say whom it asks, and with which wording."""
     template = current_template() if model.prompt_style == PromptStyle.TEMPLATE else None
@@ -82,7 +83,7 @@ def continue_story(story: Story, *, reader: Reader) -> None:
     _queue_again(story, reader=reader, keep_text=True)
 
 
-def _queue_again(story: Story, *, reader: Reader, keep_text: bool = False, **changes: Any) -> None:
+def _queue_again(story: Story, *, reader: Reader, keep_text: bool = False, **changes: object) -> None:
     if story.origin != Story.Origin.READER:
         raise BadState(_("这篇故事属于一个生成批次：请在后台重试那个批次。"))
     with transaction.atomic():

@@ -8,7 +8,6 @@ held back for good; undoing the decision opens them again, and holds the story i
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import User
@@ -119,7 +118,7 @@ def is_reported(story: Story) -> bool:
     return story.reported_at is not None and story.reactions.open_reports().exists()
 
 
-def _without_edit(story: Story, text: str, standing: Sequence[Review]) -> dict[str, Any]:
+def _without_edit(story: Story, text: str, standing: Sequence[Review]) -> dict[str, object]:
     """What taking back an edit changes; `text` was final before it. A verdict's undoing leaves the text alone,
     which may have been written anew since."""
     edited = any(decision.decision == Decision.EDITED for decision in standing)
@@ -236,7 +235,7 @@ def _lock(keys: Sequence[UUID]) -> list[Story]:
     return list(waiting.only("text", "edited_text", "verdict", "held_at"))
 
 
-def _change(story: Story, **values: Any) -> None:
+def _change(story: Story, **values: object) -> None:
     """Compare-and-set: changes the row if it still is as `story` has it, and then `story` too."""
     seen = Story.objects.filter(
         pk=story.pk,

@@ -89,6 +89,7 @@ def plan_run(
     template: Template | None = None,
     temperature: float = 0.5,
     budget: int | None = None,
+    # Any: more than one type comes here, and each is used by what it has.
     by: Any = None,
     is_batch: bool = False,
 ) -> Run:

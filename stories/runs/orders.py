@@ -16,6 +16,7 @@ from stories.values.combos import AXES
 SAME_PRESS = timedelta(seconds=10)
 
 
+# Any: an order's fields, with the types of its form.
 def order_run(*, by: User, **order: Any) -> tuple[Run, bool]:
     """The started run, and whether it is new: the same order by the same person within `SAME_PRESS` is one.
 
@@ -32,6 +33,7 @@ def order_run(*, by: User, **order: Any) -> tuple[Run, bool]:
     return run, True
 
 
+# Any: an order's fields, with the types of its form.
 def _twin(by: User, order: dict[str, Any]) -> Run | None:
     recent = Run.objects.filter(
         created_by=by,

@@ -137,9 +137,10 @@ class Grid:
 
     powers: list[str]
     types: list[str]
-    rows: list[tuple[str, list[list[Any]]]]
+    rows: list[tuple[str, list[list[object]]]]
 
 
+# Any: more than one type comes here, and each is used by what it has.
 def lay_out(cells: Sequence[Any], *axes: Sequence[str]) -> Grid | None:
     """The grid of cells that have a `combo`, each axis in the order of `axes`; None for more than a page can show."""
     if len(cells) > MAX_SHOWN:

@@ -1,7 +1,6 @@
 """The dashboard on the admin's first page: what waits for an editor today."""
 
 from datetime import timedelta
-from typing import Any
 
 from django import template
 from django.conf import settings
@@ -14,7 +13,7 @@ register = template.Library()
 
 
 @register.inclusion_tag("admin/stories/_dashboard.html", takes_context=True)
-def dashboard(context: template.Context) -> dict[str, Any]:
+def dashboard(context: template.Context) -> dict[str, object]:
     """Figures of the moment: stories that wait, reported ones, approved ones, running runs, the serving model.
 
     `waits`: the models that readers' stories wait for because a provider asked for it, and until when.

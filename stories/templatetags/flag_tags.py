@@ -36,6 +36,7 @@ def _cut(text: str, start: int, end: int, marks: list[tuple[int, int, str]]) -> 
 @register.filter
 def evidence(flag: Flag) -> str:
     """The figures of a flag in words; its passages are marked in the text, its neighbour is a link."""
+    # Any: more than one type comes here, and each is used by what it has.
     found: dict[str, Any] = flag.evidence
     if flag.kind == Flag.Kind.LENGTH:
         least, most = found["range"]

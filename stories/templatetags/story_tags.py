@@ -20,7 +20,7 @@ MIN_TITLE, MAX_TITLE = 6, 24
 
 
 @register.inclusion_tag("stories/_combo.html")
-def combo(story: Story, *, linked: bool = False) -> dict[str, Any]:
+def combo(story: Story, *, linked: bool = False) -> dict[str, object]:
     """Three small labels: dynasty · power · type. Takes a story or a combo. `linked`: each to its stories."""
     return {"parts": [Part(axis, getattr(story, axis)) for axis in AXES], "linked": linked}
 
@@ -39,8 +39,14 @@ class Part:
 
 @register.inclusion_tag("stories/_act.html", takes_context=True)
 def act(
-    context: dict[str, Any], name: str, label: str, *, states: str, primary: bool = False
-) -> dict[str, Any]:
+    # Any: what Django's templates and admin take: values of any type.
+    context: dict[str, Any],
+    name: str,
+    label: str,
+    *,
+    states: str,
+    primary: bool = False,
+) -> dict[str, Any]:  # Any: as above
     """One button that changes the story on the page; shown in the named states alone, also as they change."""
     story: Story = context["story"]
     return {

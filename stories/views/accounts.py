@@ -27,6 +27,7 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 def sign_up(request: HttpRequest) -> HttpResponse:
     if request.user.is_authenticated:
         return redirect("stories:mine")
+    # Any: more than one type comes here, and each is used by what it has.
     form: Any = UserCreationForm(request.POST if request.method == "POST" else None)
     status = HTTPStatus.OK
     if request.method == "POST":
@@ -40,7 +41,8 @@ def sign_up(request: HttpRequest) -> HttpResponse:
     return render(request, "stories/signup.html", {"form": form}, status=status)
 
 
-def keep_stories(*, request: HttpRequest | None, user: Any, **_kwargs: Any) -> None:
+# Any: more than one type comes here, and each is used by what it has.
+def keep_stories(*, request: HttpRequest | None, user: Any, **_kwargs: object) -> None:
     """On every login: what this browser's cookie wrote is the account's from now on, and the cookie is removed."""
     key = identity.read_key(request.COOKIES.get(identity.COOKIE)) if request else ""
     if request is not None and key:

@@ -21,6 +21,7 @@ Answer = TypeVar("Answer", bound=HttpResponse)
 
 def reader_of(request: HttpRequest) -> Reader:
     """The reader whom the middleware found behind the request."""
+    # Any: the middleware adds an attribute that HttpRequest does not have.
     reader: Reader = cast(Any, request).reader
     return reader
 

@@ -87,6 +87,7 @@ def _status_of(error: StoryError) -> int:
     return HTTPStatus.TOO_MANY_REQUESTS if isinstance(error, QuotaUsedUp) else HTTPStatus.SERVICE_UNAVAILABLE
 
 
+# Any: more than one type comes here, and each is used by what it has.
 def _queue(request: HttpRequest, pk: str, *, order: Any) -> HttpResponse:
     story = controllable(reader_of(request), pk)
     try:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
@@ -49,7 +48,7 @@ def show_story(
     return render(request, "stories/story.html", context, status=status)
 
 
-def reactions_context(story: Story, reader: Reader) -> dict[str, Any]:
+def reactions_context(story: Story, reader: Reader) -> dict[str, object]:
     """What the part of the page needs that changes when the reader says something of the story."""
     is_own = identity.owns(reader, story)
     return {

@@ -82,6 +82,7 @@ def _say(request: HttpRequest, story: Story, reader: Reader, act: Callable[[], N
         act()
     except StoryError as error:
         problem = str(error)
+    # Any: the middleware adds an attribute that HttpRequest does not have.
     if cast(Any, request).htmx:
         story.refresh_from_db()
         context = reactions_context(story, reader) | {"problem": problem}

@@ -2,7 +2,6 @@
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
@@ -38,8 +37,8 @@ class Command(TrainingCommand):
         since: str | None,
         format: str,
         output: Path | None,
-        **options: Any,
-    ) -> dict[str, Any]:
+        **options: object,
+    ) -> dict[str, object]:
         if output:
             check_writable(output)
         dataset = build_dataset(

@@ -1,7 +1,5 @@
 """`cancel_job JOB`: by our number or the provider's id."""
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
@@ -18,7 +16,7 @@ class Command(TrainingCommand):
     def add_options(self, parser: CommandParser) -> None:
         parser.add_argument("job", metavar="JOB")
 
-    def run(self, *, job: str, **options: Any) -> dict[str, Any]:
+    def run(self, *, job: str, **options: object) -> dict[str, object]:
         cancelled = training.cancel_job(training.find_job(job), by=terminal_name())
         if cancelled.has_ended:
             self.say(_("任务 %(job)s 已取消。") % {"job": cancelled})

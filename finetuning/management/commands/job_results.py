@@ -1,7 +1,6 @@
 """`job_results JOB [--output FILE.csv]`: the figures of every step, blank where the provider does not say."""
 
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
@@ -19,7 +18,7 @@ class Command(TrainingCommand):
         parser.add_argument("job", metavar="JOB")
         parser.add_argument("--output", metavar="FILE.csv", type=Path)
 
-    def run(self, *, job: str, output: Path | None, **options: Any) -> dict[str, Any]:
+    def run(self, *, job: str, output: Path | None, **options: object) -> dict[str, object]:
         found = training.find_job(job)
         content = results_csv(found)
         rows = found.steps.count()

@@ -1,7 +1,5 @@
 """`list_jobs`: every fine-tune job, newest first."""
 
-from typing import Any
-
 from django.utils.translation import gettext as _
 
 from finetuning.management.output import TrainingCommand, describe, price_of
@@ -13,7 +11,7 @@ class Command(TrainingCommand):
     help = "列出所有微调任务。"
     json_keys = ("jobs",)
 
-    def run(self, **options: Any) -> dict[str, Any]:
+    def run(self, **options: object) -> dict[str, object]:
         jobs = list(Job.objects.select_related("dataset", "language_model", "tuned_model"))
         for job in jobs:
             self.say(_line(job))
@@ -34,7 +32,7 @@ def _line(job: Job) -> str:
     return " · ".join(part for part in parts if part)
 
 
-def _full(job: Job) -> dict[str, Any]:
+def _full(job: Job) -> dict[str, object]:
     """What the notebook listed: id, base model, status, hyperparameters, and the files' names for results."""
     return describe(job) | {
         "dataset": str(job.dataset),

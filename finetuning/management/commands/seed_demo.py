@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -51,7 +50,7 @@ class Command(TrainingCommand):
     help = "在运行着的站点上走一遍整个流程，留下演示内容。"
     json_keys = ("made",)
 
-    def run(self, **_options: Any) -> dict[str, Any]:
+    def run(self, **_options: object) -> dict[str, object]:
         mark = Path(settings.DATA_DIR) / "demo.done"
         if mark.exists() and Story.objects.exists():
             return {"made": False}

@@ -32,8 +32,16 @@ class Command(TrainingCommand):
         parser.add_argument("--yes", action="store_true", help=_("确认花费，开始训练"))
 
     def run(
-        self, *, dataset: str, model: str | None, suffix: str, yes: bool, wait: bool, **options: Any
-    ) -> dict[str, Any]:
+        self,
+        *,
+        dataset: str,
+        model: str | None,
+        suffix: str,
+        yes: bool,
+        wait: bool,
+        # Any: what argparse read; and an object of JSON, as --json prints it.
+        **options: Any,
+    ) -> dict[str, Any]:  # Any: as above
         ensure_models()
         frozen, start = find_dataset(dataset), find_model(model or settings.FINE_TUNE_BASE_MODEL)
         asked = training.Hyperparameters(
@@ -49,7 +57,11 @@ class Command(TrainingCommand):
         return self._wait(job) if wait else describe(job)
 
     def _quote(
-        self, dataset: Dataset, model: LanguageModel, asked: training.Hyperparameters
+        self,
+        dataset: Dataset,
+        model: LanguageModel,
+        asked: training.Hyperparameters,
+        # Any: an object of JSON, as --json prints it.
     ) -> dict[str, Any]:
         price = training.estimate_price(dataset, model, asked.epochs)
         for warning in training.list_warnings(dataset, model, asked):
@@ -62,6 +74,7 @@ class Command(TrainingCommand):
         nothing = dict.fromkeys(self.json_keys)
         return nothing | {"price": usd(price)}
 
+    # Any: an object of JSON, as --json prints it.
     def _wait(self, job: Job) -> dict[str, Any]:
         wait_with_bar(watch(job))
         described = describe(job)

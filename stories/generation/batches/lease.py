@@ -22,6 +22,7 @@ def claim(order: BatchOrder, *, into: str = "") -> bool:
     return leases.take(due, order, lease=LEASE, state=into or order.state)
 
 
+# Any: a row of any model with a lease, and values of its columns.
 def end(order: BatchOrder, *, error: Words = "", **changes: Any) -> bool:
     """The order's last state."""
     return hand_back(order, state=BatchOrder.State.ENDED, error=error, finished_at=timezone.now(), **changes)

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
 
 from llm.answers import Answer, LineSplitter, read_json, read_whole
 from llm.errors import (
@@ -33,7 +32,7 @@ class Line:
     """`custom_id` is "" where none can be read. `content` is None for a line that is no JSON object."""
 
     custom_id: str
-    content: dict[str, Any] | None
+    content: dict[str, object] | None
 
 
 def split_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -70,7 +69,7 @@ def read_answer(line: Line) -> Answer:
     raise _read_error(status, error)
 
 
-def _read_error(status: int | None, error: Any) -> LLMError:
+def _read_error(status: int | None, error: object) -> LLMError:
     said = {"status": "—" if status is None else status, "message": _words_of(error)}
     words = _("模型服务在批量结果里拒绝了（%(status)s：%(message)s）。") % said
     code = f"{_mapping(error).get('code')} {_mapping(error).get('type')}"
@@ -83,7 +82,7 @@ def _read_error(status: int | None, error: Any) -> LLMError:
     return Refused(words, status=status)
 
 
-def _read_status(value: Any) -> int | None:
+def _read_status(value: object) -> int | None:
     """An HTTP status, also as a string or a whole float; None for anything else."""
     try:
         status = int(value) if isinstance(value, int | float | str) else 0
@@ -92,9 +91,9 @@ def _read_status(value: Any) -> int | None:
     return status if 100 <= status <= 599 else None
 
 
-def _words_of(error: Any) -> str:
+def _words_of(error: object) -> str:
     return redact(_mapping(error).get("message") or error or "")
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, object]:
     return value if isinstance(value, dict) else {}

@@ -7,7 +7,6 @@ Source: https://platform.openai.com/docs/api-reference/batch.
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from llm import remote_objects
 from llm.errors import Refused
@@ -64,12 +63,12 @@ def _find_file(order: BatchOrder, *, name: str, size: int) -> str:
         return ""
 
 
-def _is_file(file: Any, *, name: str, size: int) -> bool:
+def _is_file(file: object, *, name: str, size: int) -> bool:
     whole = getattr(file, "bytes", None) in (None, size) and getattr(file, "status", None) != "error"
     return getattr(file, "filename", None) == name and whole
 
 
-def _requests(order: BatchOrder) -> Iterator[dict[str, Any]]:
+def _requests(order: BatchOrder) -> Iterator[dict[str, object]]:
     for attempt in open_calls(order):
         ask = ask_of(attempt.own_story)
         url = CHAT if ask.messages else COMPLETIONS
@@ -97,7 +96,7 @@ def find_batches(order: BatchOrder) -> list[RemoteBatch]:
         return [_read(one) for one in found if _is_ours(one, order)]
 
 
-def _is_ours(listed: Any, order: BatchOrder) -> bool:
+def _is_ours(listed: object, order: BatchOrder) -> bool:
     """By our key; by our file at providers that keep no metadata. No other order sends that file."""
     if not isinstance(getattr(listed, "id", None), str):
         return False
@@ -121,7 +120,7 @@ def read_lines(order: BatchOrder, file_id: str) -> Iterator[Line]:
     yield from map(read_line, split_lines(pieces))
 
 
-def _read(reply: Any) -> RemoteBatch:
+def _read(reply: object) -> RemoteBatch:
     names = (getattr(reply, "output_file_id", None), getattr(reply, "error_file_id", None))
     status = getattr(reply, "status", None)
     return RemoteBatch(
@@ -132,7 +131,7 @@ def _read(reply: Any) -> RemoteBatch:
     )
 
 
-def _faults(reply: Any) -> Iterator[str]:
+def _faults(reply: object) -> Iterator[str]:
     """What is wrong with the file, as far as it is said: the first three sentences with their lines."""
     faults = getattr(getattr(reply, "errors", None), "data", None)
     for fault in faults[:3] if isinstance(faults, list) else []:

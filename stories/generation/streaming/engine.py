@@ -166,7 +166,8 @@ class StreamEngine:
             self._clients[place] = clients.async_client(alias, limit=STREAMS)
         return self._clients[place]
 
-    async def _in_database(self, function: Any, *arguments: Any) -> Any:
+    # Any: whatever the function takes and returns.
+    async def _in_database(self, function: Any, *arguments: object) -> Any:
         return await self._loop.run_in_executor(self._database, _on_usable_connection, function, *arguments)
 
     async def _flush_forever(self) -> None:
@@ -256,6 +257,7 @@ class StreamEngine:
                 self._abandon(session)
 
 
+# Any: whatever the function takes and returns.
 def _on_usable_connection(function: Callable[..., Any], *arguments: Any) -> Any:
     """Runs on the database thread, which keeps its connection until it breaks."""
     try:

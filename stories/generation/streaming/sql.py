@@ -51,10 +51,11 @@ def renew(stories: Sequence[Story], *, until: datetime) -> set[UUID]:
     return _update(RENEW, [(_key(story), story.fence, time) for story in ordered])
 
 
-def _key(story: Story) -> Any:
+def _key(story: Story) -> object:
     return Story._meta.pk.get_db_prep_value(story.pk, connection)
 
 
+# Any: the values of a statement, as the database takes them.
 def _update(statement: str, values: Sequence[tuple[Any, ...]]) -> set[UUID]:
     if not values:
         return set()

@@ -1,7 +1,6 @@
 """`export_stories FILE.csv [--verdict approved]`: the written stories, and the AI label beside them."""
 
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
@@ -20,7 +19,7 @@ class Command(SiteCommand):
         parser.add_argument("file", metavar="FILE.csv", type=Path)
         parser.add_argument("--verdict", choices=Story.Verdict.values, help=_("只导出这个审核结论的"))
 
-    def run(self, *, file: Path, verdict: str | None, **options: Any) -> dict[str, Any]:
+    def run(self, *, file: Path, verdict: str | None, **options: object) -> dict[str, object]:
         stories = Story.objects.filter(state=Story.State.WRITTEN)
         if verdict:
             stories = stories.filter(verdict=verdict)

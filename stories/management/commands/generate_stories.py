@@ -41,6 +41,7 @@ class Command(SiteCommand):
         parser.add_argument("--batch", action="store_true", help=_("用对方的批量接口：半价，一天之内写完"))
         parser.add_argument("--wait", action="store_true", help=_("等到写完，显示进度"))
 
+    # Any: an object of JSON, as --json prints it.
     def run(self, *, wait: bool, **options: Any) -> dict[str, Any]:
         if options["target"] is not None and options["repeat"] is not None:
             raise StoryError(_("--repeat 与 --target 只能用一个。"))
@@ -113,6 +114,7 @@ def _errors(run: Run) -> list[str]:
     return [str(error) for error in errors]
 
 
+# Any: an object of JSON, as --json prints it.
 def _result(run: Run) -> dict[str, Any]:
     price = to_usd(run.estimate)
     states = count_states(run)

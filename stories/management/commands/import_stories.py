@@ -1,7 +1,6 @@
 """`import_stories FILE.csv [--approve --by USER]`: keeps a CSV file's stories, all or none."""
 
 from pathlib import Path
-from typing import Any
 
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
@@ -22,7 +21,7 @@ class Command(SiteCommand):
         parser.add_argument("--approve", action="store_true", help=_("同时采纳（须写明 --by）"))
         add_by(parser, required=False)
 
-    def run(self, *, file: Path, approve: bool, by: str | None, **options: Any) -> dict[str, Any]:
+    def run(self, *, file: Path, approve: bool, by: str | None, **options: object) -> dict[str, object]:
         if approve != bool(by):
             raise StoryError(_("--approve 与 --by USER 要一起用：采纳总要有一位编辑。"))
         editor = find_editor(by) if by else None

@@ -4,7 +4,6 @@ import io
 import os
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any
 
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
@@ -34,8 +33,8 @@ class Command(SiteCommand):
         parser.add_argument("--moved-from", metavar="URL", default="", help=_("本地模型服务原来的地址"))
 
     def run(
-        self, *, demo_logins: bool, starting: bool, alone: bool, moved_from: str, **_options: Any
-    ) -> dict[str, Any]:
+        self, *, demo_logins: bool, starting: bool, alone: bool, moved_from: str, **_options: object
+    ) -> dict[str, object]:
         compiled = sum(compile_catalogue(path) for path in catalogues())
         Path(settings.STATIC_ROOT).mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where there is none
         keep_private(settings.DATABASES["default"])
@@ -57,7 +56,7 @@ class Command(SiteCommand):
         return {"catalogues": compiled}
 
 
-def keep_private(database: dict[str, Any]) -> None:
+def keep_private(database: dict[str, object]) -> None:
     """A SQLite file is made for our user alone, an older one tightened; its log and index files take its mode."""
     path = Path(str(database["NAME"]))
     if database["ENGINE"] == "django.db.backends.sqlite3" and path.parent.is_dir():

@@ -1,7 +1,5 @@
 """`promote MODEL`: makes it the serving model, if it answers a question; promoting an older one rolls back."""
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
@@ -17,7 +15,7 @@ class Command(SiteCommand):
     def add_options(self, parser: CommandParser) -> None:
         parser.add_argument("model", metavar="MODEL")
 
-    def run(self, *, model: str, **options: Any) -> dict[str, Any]:
+    def run(self, *, model: str, **options: object) -> dict[str, object]:
         promoted = language_models.find_model(model)
         done = promote(promoted, by=terminal_name())
         previous = done.previous.name if done.previous else None

@@ -1,7 +1,5 @@
 """`retry_stories --run N`: the failed and interrupted stories of a run again, from nothing."""
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
@@ -19,7 +17,7 @@ class Command(SiteCommand):
     def add_options(self, parser: CommandParser) -> None:
         parser.add_argument("--run", type=int, required=True, metavar="N")
 
-    def run(self, *, run: int, **options: Any) -> dict[str, Any]:
+    def run(self, *, run: int, **options: object) -> dict[str, object]:
         order = Run.objects.filter(pk=run).first()
         if order is None:
             raise StoryError(_("没有批次 #%(run)s。") % {"run": run})

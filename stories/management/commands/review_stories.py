@@ -1,7 +1,5 @@
 """`review_stories --verdict approved|rejected --by USER [--run N]`: decides on those that wait."""
 
-from typing import Any
-
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
@@ -23,7 +21,9 @@ class Command(SiteCommand):
         parser.add_argument("--run", type=int, metavar="N", help=_("只审这个批次"))
         parser.add_argument("--reason", default="", help=_("理由"))
 
-    def run(self, *, verdict: str, by: str, run: int | None, reason: str, **options: Any) -> dict[str, Any]:
+    def run(
+        self, *, verdict: str, by: str, run: int | None, reason: str, **options: object
+    ) -> dict[str, object]:
         editor = find_editor(by)
         stories = Story.objects.reviewable()
         if run is not None:

@@ -29,8 +29,8 @@ class Command(SiteCommand):
         parser.add_argument("--model", default="", metavar="M", help=_("由哪个模型写，默认在用模型"))
 
     def run(
-        self, *, dynasty: str, super_power: str, story_type: str, model: str, **options: Any
-    ) -> dict[str, Any]:
+        self, *, dynasty: str, super_power: str, story_type: str, model: str, **options: object
+    ) -> dict[str, object]:
         combo = make_combo(dynasty, super_power, story_type)
         writer = orderable_model(model or serving_model().name)
         if "worker-readers" in silent_processes():
@@ -39,6 +39,7 @@ class Command(SiteCommand):
         enqueue_story(story)
         asyncio.run(self._show(story))
         story.refresh_from_db()
+        # Any: an object of JSON, as --json prints it.
         result: dict[str, Any] = {
             "story": story.pk,
             "state": story.state,

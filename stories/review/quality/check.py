@@ -105,6 +105,7 @@ def _keep(story: Story, found: dict[str, Evidence], earlier: Neighbour | None) -
     return True
 
 
+# Any: what django-stubs cannot name: a query's annotated rows.
 def _unchanged(story: Story) -> Any:
     return Story.objects.filter(
         pk=story.pk, state=story.state, fence=story.fence, length=story.length, edited_text=story.edited_text

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 MAX_SHOWN = 80
 PARAGRAPH = re.compile(r"[^\r\n]+")
@@ -19,7 +19,7 @@ class Passage(NamedTuple):
     end: int
     text: str
 
-    def as_evidence(self) -> dict[str, Any]:
+    def as_evidence(self) -> dict[str, object]:
         shown = self.text if len(self.text) <= MAX_SHOWN else f"{self.text[: MAX_SHOWN - 1]}…"
         return {"start": self.start, "end": self.end, "text": shown}
 

@@ -7,7 +7,6 @@ show why; thresholds are settings.
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 from django.conf import settings
 
@@ -16,7 +15,7 @@ from stories.review.quality.ingredients import names_ingredient
 from stories.review.quality.passages import Passage, normalise, paragraphs, sentences
 from stories.values.combos import AXES, Combo
 
-Evidence = dict[str, Any]
+Evidence = dict[str, object]
 HEROES = ("奥特曼", "奥特战士", "ultraman")
 MONSTERS = ("怪兽", "怪物", "巨兽", "异兽", "凶兽", "魔兽", "monster")
 ENDS = "。！？!?…”’」』）)》~～—.♪"
