@@ -10,6 +10,8 @@ StoryError                 a clear sentence; edges show `str(error)` and nothing
 └── UnknownModel           no such language model, or its price is not known where it must be
 """
 
+from sentences import Words
+
 
 class StoryError(Exception):
     """A sentence for a person."""
@@ -18,7 +20,7 @@ class StoryError(Exception):
 class BadIngredient(StoryError):
     """An ingredient that cannot be used."""
 
-    def __init__(self, sentence: str, *, axis: str) -> None:
+    def __init__(self, sentence: Words, *, axis: str) -> None:
         super().__init__(sentence)
         self.axis = axis
 

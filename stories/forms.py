@@ -85,7 +85,7 @@ class AskForm(forms.Form):
             value = field.value() or ""
             yield Picker(
                 axis=axis,
-                label=axis_label(axis),
+                label=str(axis_label(axis)),
                 hint=hints[axis],
                 chips=[Chip(name, checked=name == value) for name in known[axis]],
                 typed="" if value in known[axis] else value,

@@ -7,6 +7,7 @@ placeholders. Temperatures and lengths are those of docs/contracts.md, "How a mo
 import re
 
 from llm.calls import Ask
+from sentences import sentence as _
 from stories.errors import UnknownModel
 from stories.models import LanguageModel, PromptStyle, Template
 from stories.values.combos import Combo
@@ -35,7 +36,7 @@ def current_template() -> Template:
     """The newest version of the newest template. Raises `UnknownModel` on a site that was never prepared."""
     template = Template.objects.order_by("-created_at", "-pk").first()
     if template is None:
-        raise UnknownModel("还没有提示词模板：请先运行 prepare_site。")
+        raise UnknownModel(_("还没有提示词模板：请先运行 prepare_site。"))
     return template
 
 

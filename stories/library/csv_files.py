@@ -22,8 +22,8 @@ from typing import BinaryIO
 
 import pandas as pd
 from django.db.models import QuerySet
-from django.utils.translation import gettext as _
 
+from sentences import sentence as _
 from stories.errors import BadFile, BadIngredient
 from stories.library.labels import file_label, label_path
 from stories.models import Story

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from django.utils.translation import gettext as _
-
+from sentences import Sentence
+from sentences import sentence as _
 from stories.errors import BadIngredient
 
 MAX_LENGTH = 32
@@ -53,7 +53,7 @@ def clean_ingredient(raw: str, *, axis: str) -> str:
     return text
 
 
-def axis_label(axis: str) -> str:
+def axis_label(axis: str) -> Sentence:
     """What a person calls an axis."""
     return {"dynasty": _("朝代"), "super_power": _("超能力"), "story_type": _("战斗")}[axis]
 

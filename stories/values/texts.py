@@ -1,7 +1,6 @@
 """What a story's text may be, wherever it comes from a person: an edit or a file."""
 
-from django.utils.translation import gettext as _
-
+from sentences import sentence as _
 from stories.errors import StoryError
 
 MAX_LENGTH = 20_000
