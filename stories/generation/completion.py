@@ -125,15 +125,16 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer) -> bool:
     assembler = TextAssembler()
     assembler.add(answer.text)
     assembler.finish()
-    outcome = outcomes.of_answer(answer.finish_reason)
+    outcome = outcomes.of_answer(answer.finish_reason, refusal=answer.refusal)
     with transaction.atomic():
         settle(
             attempt,
             state=outcome.attempt_state,
-            finish_reason=answer.finish_reason,
+            finish_reason=answer.finish_word,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
             odd_usage=answer.odd_usage,
+            error=outcome.error,
         )
         text = assembler.take()
         return states.conclude(story, outcome, text=text, length=len(text)) and bool(text)
