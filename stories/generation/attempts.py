@@ -17,7 +17,7 @@ from django.utils import timezone
 from llm.calls import Ask
 from sentences import Words
 from sentences import sentence as _
-from stories.errors import OverBudget, UnknownModel
+from stories.errors import BadState, OverBudget, UnknownModel
 from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
 from stories.values.money import cost, show, to_micros
 
@@ -56,7 +56,10 @@ def half(amount: int | None) -> int | None:
 
 
 def open_attempt(story: Story, ask: Ask, *, batch: BatchOrder | None = None) -> Attempt:
-    """Reserves the money and writes the row of a call to come. Raises `OverBudget`, `UnknownModel`."""
+    """Reserves the money and writes the row of a call to come.
+
+    Raises `OverBudget`, `UnknownModel`; `BadState` if the story's run is not running any more.
+    """
     model = story.model
     most = reservation(model, ask)
     amount = known_amount(most if batch is None else half(most), model)
@@ -128,7 +131,11 @@ def _less(column: str, amount: int) -> Greatest:
 
 def _reserve_run(run_id: int, amount: int) -> None:
     within = Q(budget__isnull=True) | Q(budget__gte=F("spent") + F("reserved") + amount)
-    if not Run.objects.filter(within, pk=run_id).update(reserved=F("reserved") + amount):
+    # A run may have been paused since its story was claimed. Then no call is made for it any more.
+    running = Run.objects.filter(pk=run_id, state=Run.State.RUNNING)
+    if not running.filter(within).update(reserved=F("reserved") + amount):
+        if not running.exists():
+            raise BadState(_("这个批次现在不在进行中。"))
         raise OverBudget(_("批次的预算已用完。"))
 
 
@@ -146,7 +153,7 @@ def settle(
 
     A refused call costs nothing. A call with usage costs its bill, but its reservation at most; a cut or unknown call
     without usage costs its reservation. What a provider claims beyond that is kept in `doubt` for a person to look at,
-    and so is `odd_usage`: what it said where its counts belong. A complete call sets its run's failures in a row to 0.
+    and so is `odd_usage`: what it said where its counts belong.
     """
     counts = {"prompt_tokens": _count(prompt_tokens), "completion_tokens": _count(completion_tokens)}
     price: int | None = 0
@@ -170,9 +177,8 @@ def settle(
             return False
         settle_day(attempt.day, reserved=attempt.reserved, spent=price or 0)
         if attempt.story is not None and attempt.story.run_id:
-            whole = {"failures_in_row": 0} if state == Attempt.State.COMPLETE else {}
             Run.objects.filter(pk=attempt.story.run_id).update(
-                reserved=_less("reserved", attempt.reserved), spent=_less("spent", -(price or 0)), **whole
+                reserved=_less("reserved", attempt.reserved), spent=_less("spent", -(price or 0))
             )
     return True
 

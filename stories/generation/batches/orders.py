@@ -9,7 +9,7 @@ from django.utils import timezone
 
 from llm.calls import Ask
 from sentences import sentence_of
-from stories.errors import OverBudget, UnknownModel
+from stories.errors import BadState, OverBudget, UnknownModel
 from stories.generation import states
 from stories.generation.attempts import open_attempt
 from stories.generation.prompts import ask_for
@@ -52,6 +52,8 @@ def gather(order: BatchOrder) -> int:
     for story in stories:
         try:
             held += _claim_and_reserve(story, order)
+        except BadState:
+            break
         except (OverBudget, UnknownModel) as error:
             states.pause_automatically(order.run_id, why=sentence_of(error))
             break
