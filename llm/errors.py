@@ -4,7 +4,7 @@ LLMError                 a sentence for a person
 ├── TryAgainLater        nothing was billed; `retry_after` in seconds if the provider said so
 │   └── ServerFailed     5xx: nothing billed for a story, but an object may have been created
 ├── Refused              refused for good (other 4xx); `status` is the HTTP status
-├── OutOfMoney           the account's quota or spending limit is used up
+├── OutOfMoney           the account is empty (`balance.py`); nothing was billed
 └── OutcomeUnknown       the call was sent, its outcome is not known; it is never repeated by itself
 """
 
@@ -46,7 +46,7 @@ class Refused(LLMError):
 
 
 class OutOfMoney(LLMError):
-    """The provider's account is out of quota."""
+    """The provider's account must be topped up before it is asked again."""
 
 
 class OutcomeUnknown(LLMError):

@@ -33,7 +33,9 @@ def expire_leases(*, overdue: timedelta = timedelta()) -> list[Story]:
     """
     writing = Story.objects.filter(state=Story.State.WRITING, lease_until__lt=timezone.now() - overdue)
     expired = writing.outside_orders()
-    return [story for story in expired.select_related("run")[:BATCH] if _alone(partial(_expire, story), story)]
+    return [
+        story for story in expired.select_related("run")[:BATCH] if _alone(partial(_expire, story), story)
+    ]
 
 
 def _alone(expire: Callable[[], bool], row: Story | Attempt) -> bool:

@@ -47,6 +47,7 @@ class Fault(StrEnum):
 
     RATE_LIMIT = "429 (retry_after, retry_after_ms: seconds, milliseconds; neither: no header)"
     QUOTA = "429 insufficient_quota"
+    REFUSAL = "any status with any body (status, body)"
     BAD_REQUEST = "400 (message)"
     UNAUTHORIZED = "401"
     FORBIDDEN = "403 (message)"
@@ -275,6 +276,9 @@ class Provider:
             return None
         if plan.fault in REFUSALS:
             return _refusal(plan)
+        if plan.fault == Fault.REFUSAL:
+            options = plan.options
+            return Response(options["body"], options["status"], media_type="application/json")
         if plan.fault == Fault.HTML:
             return HTMLResponse("<html><body>It works!</body></html>")
         if plan.fault == Fault.HANG:

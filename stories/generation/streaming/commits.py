@@ -96,8 +96,13 @@ def _give_up(chunk: PendingChunk) -> Committed:
     """
     session, offset = chunk.session, len(chunk.session.story.text)
     what = f"story {session.story.pk}"
-    outcome = chunk.outcome or outcomes.of_unstorable(NOT_STORED, has_text=bool(session.story.text + chunk.text))
-    if write_what_can_be([partial(_write_uncounted, session, chunk.text, outcome)], what=what) and chunk.outcome:
+    outcome = chunk.outcome or outcomes.of_unstorable(
+        NOT_STORED, has_text=bool(session.story.text + chunk.text)
+    )
+    if (
+        write_what_can_be([partial(_write_uncounted, session, chunk.text, outcome)], what=what)
+        and chunk.outcome
+    ):
         return Committed(chunk, offset, chunk.text)
     loss = outcomes.of_unstorable(NOT_STORED, has_text=bool(session.story.text))
     write_what_can_be([partial(_write_uncounted, session, "", loss)], what=what)

@@ -238,7 +238,9 @@ def test_an_error_of_ours_at_the_end_of_a_stream_ends_its_story_and_not_the_work
     provider.pieces = ["从前", "有座山。"]
     provider.alter = lambda call, event: (
         event
-        if ODD not in str(call.body) or not event["choices"] or not event["choices"][0]["delta"].get("content")
+        if ODD not in str(call.body)
+        or not event["choices"]
+        or not event["choices"][0]["delta"].get("content")
         else event | {"choices": [{"delta": {"content": "怪"}}]}
     )
 
@@ -270,7 +272,8 @@ def test_a_row_that_cannot_be_ended_keeps_the_sweeper_from_no_other() -> None:
     gone = timezone.now() - timedelta(seconds=1)
     model = make_serving_model()
     bad, good = [
-        make_story(state="writing", text=text, lease_until=gone, language_model=model) for text in ("毒", "好")
+        make_story(state="writing", text=text, lease_until=gone, language_model=model)
+        for text in ("毒", "好")
     ]
     for story in (bad, good):
         make_attempt(story, state=Attempt.State.STREAMING)
@@ -278,4 +281,6 @@ def test_a_row_that_cannot_be_ended_keeps_the_sweeper_from_no_other() -> None:
         assert [story.pk for story in sweeper.expire_leases()] == [good.pk]
     good.refresh_from_db()
     assert (good.state, good.end_reason) == ("interrupted", "lost")
-    assert [story.pk for story in sweeper.expire_leases()] == [bad.pk], "it is ended as soon as that is possible"
+    assert [story.pk for story in sweeper.expire_leases()] == [bad.pk], (
+        "it is ended as soon as that is possible"
+    )
