@@ -33,6 +33,7 @@ from stories.generation.prompts import ask_for
 from stories.generation.text_assembly import TextAssembler
 from stories.language_models import check_endpoint
 from stories.models import Attempt, Story
+from stories.provider_accounts import note_refusal
 
 logger = logging.getLogger(__name__)
 # One call until its deadline, the time that its retries may take, the wait for the last permit, and a margin.
@@ -190,6 +191,7 @@ def take_error(story: Story, attempt: Attempt, error: Exception) -> bool:
     """Settles a failed call and writes what it means for the story and its run; False: it has no text."""
     outcome = outcomes.of_error(error, for_reader=False)
     settle(attempt, state=outcome.attempt_state, error=outcome.error)
+    note_refusal(attempt.language_model, error, asked_at=attempt.started_at)
     states.conclude(story, outcome, length=0)
     return False
 

@@ -24,6 +24,7 @@ from stories.generation.outcomes import Outcome
 from stories.generation.streaming import sql
 from stories.generation.streaming.session import PendingChunk, Session
 from stories.models import Attempt, Story
+from stories.provider_accounts import note_refusal
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
@@ -157,6 +158,7 @@ def _end(session: Session, outcome: Outcome, *, length: int, is_counted: bool = 
         error=error,
         **bill,
     )
+    note_refusal(session.story.model, session.error, asked_at=session.attempt.started_at)
     return True
 
 

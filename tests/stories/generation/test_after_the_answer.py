@@ -1,4 +1,4 @@
-"""What came of a call is kept, whatever fails while it is written; nobody else suffers, and a paused run asks no more."""
+"""What came of a call is kept, whatever fails while it is written; nobody else suffers; a paused run asks no more."""
 
 import threading
 from collections.abc import Callable, Iterator
