@@ -1,7 +1,7 @@
 """What models cost, USD per million tokens: a small dated table by name.
 
-Source: OpenAI's price list as of 2026-11 (training, and use of the base and of the tuned model, also of cached input). The
-built-in model of the model server costs nothing. Every other price is unknown until a trainer fills it in.
+Source: OpenAI's price list as of 2026-11 (training, and use of the base and of the tuned model, also of cached input).
+The built-in model of the model server costs nothing. Every other price is unknown until a trainer fills it in.
 """
 
 from decimal import Decimal

@@ -1,4 +1,4 @@
-"""An account that is out of money: heard of at once, asked nothing, and asked again when a person or a probe says so."""
+"""An account that is out of money: heard of at once, asked nothing, asked again when a person or a probe says so."""
 
 import json
 import threading
