@@ -57,7 +57,12 @@ def test_input_that_was_read_before_has_its_own_price_and_thinking_is_billed_onc
     """The prices are 0.15 and 0.60 a million tokens; of the 300 that were written 200 were thinking."""
     LanguageModel.objects.update(cached_input_price=cached_price)
     attempt = Attempt.objects.select_related("language_model", "story").get()
-    counts = {"prompt_tokens": 100, "completion_tokens": 300, "cached_tokens": cached, "reasoning_tokens": 200}
+    counts = {
+        "prompt_tokens": 100,
+        "completion_tokens": 300,
+        "cached_tokens": cached,
+        "reasoning_tokens": 200,
+    }
     assert attempts.settle(attempt, state=Attempt.State.COMPLETE, **counts)
     settled = Attempt.objects.get()
     assert settled.price is not None and 0 <= settled.price - cents / 100 < 2, "whole micro-USD, rounded up"
