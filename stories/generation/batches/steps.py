@@ -151,8 +151,9 @@ def _adopt(order: BatchOrder, created: remote.RemoteBatch) -> None:
 
 
 def _is_called_off(order: BatchOrder) -> bool:
-    """Ends an order whose run was cancelled before anything was ordered."""
-    if order.run.state != Run.State.CANCELLED:
+    """Ends an order whose run was cancelled or paused before anything was ordered; a run that goes on orders anew."""
+    order.run.refresh_from_db(fields=["state"])
+    if order.run.state not in (Run.State.CANCELLED, Run.State.PAUSED):
         return False
     results.release_unanswered(order)
     return end(order)
