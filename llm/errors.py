@@ -5,7 +5,7 @@ LLMError                 a sentence for a person
 │   └── ServerFailed     5xx: nothing billed for a story, but an object may have been created
 ├── Refused              refused for good (other 4xx); `status` is the HTTP status
 │   └── Declined         the provider declines what was to be written, and says so in its words
-├── OutOfMoney           the account's quota or spending limit is used up
+├── OutOfMoney           the account is empty (`balance.py`); nothing was billed
 └── OutcomeUnknown       the call was sent, its outcome is not known; it is never repeated by itself
     └── FailedAnswer     answered with 200, but by an error or by nothing: no story; it may have been billed
 """
@@ -53,7 +53,7 @@ class Declined(Refused):
 
 
 class OutOfMoney(LLMError):
-    """The provider's account is out of quota."""
+    """The provider's account must be topped up before it is asked again."""
 
 
 class OutcomeUnknown(LLMError):

@@ -11,6 +11,7 @@ import aiohttp
 import httpx2
 import openai
 
+from llm.balance import is_out_of_money
 from llm.declines import is_declined
 from llm.errors import (
     UNREADABLE,
@@ -27,12 +28,6 @@ from sentences import sentence as _
 
 SILENT = _("模型服务没有在限定时间内回答，结果不明。")
 BROKEN = _("与模型服务的连接中断了，结果不明。")
-OUT_OF_MONEY = (
-    "insufficient_quota",
-    "credit_balance_exhausted",
-    "spend_limit_exceeded",
-    "usage_limit_exceeded",
-)
 CONNECTION_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 # Each of these means that no connection was made, so nothing was sent.
 BEFORE_SENDING = (
@@ -77,13 +72,10 @@ def translate(error: Exception) -> LLMError:
 
 
 def _translate_status(error: openai.APIStatusError) -> LLMError:
-    # The body's own words; the SDK's message repeats the status and quotes the whole body.
-    message = error.body.get("message") if isinstance(error.body, dict) else None
-    said = {"words": f"{error.status_code}：{message or error.message}"}
-    code = f"{error.code or ''} {error.type or ''}"
-    if error.status_code in {HTTPStatus.PAYMENT_REQUIRED, HTTPStatus.TOO_MANY_REQUESTS}:
-        if any(reason in code for reason in OUT_OF_MONEY):
-            return OutOfMoney(_("模型服务的额度已用完（%(words)s）。") % said, status=error.status_code)
+    said = {"words": f"{error.status_code}：{_words_of(error)}"}
+    if is_out_of_money(error.status_code, error.body) or is_out_of_money(error.status_code, _body_of(error)):
+        return OutOfMoney(_("模型服务的额度已用完（%(words)s）。") % said, status=error.status_code)
+    if error.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         return TryAgainLater(
             _("模型服务请求过多（%(words)s）。") % said,
             retry_after=read_retry_after(error.response.headers),
@@ -98,8 +90,23 @@ def _translate_status(error: openai.APIStatusError) -> LLMError:
         )
     if error.status_code == HTTPStatus.NOT_FOUND:
         return Refused(_("模型服务不认识所要的模型或对象（%(words)s）。") % said, status=error.status_code)
+    code = f"{error.code or ''} {error.type or ''}"
     kind = Declined if is_declined(code, said["words"]) else Refused
     return kind(_("模型服务拒绝了（%(words)s）。") % said, status=error.status_code)
+
+
+def _words_of(error: openai.APIStatusError) -> str:
+    """The body's own words; the SDK's message repeats the status and quotes the whole body."""
+    message = error.body.get("message") if isinstance(error.body, dict) else error.body
+    return message if isinstance(message, str) and message else error.message
+
+
+def _body_of(error: openai.APIStatusError) -> str:
+    """The whole body. The SDK's `body` is only what stands under "error", and a code may stand beside that."""
+    try:
+        return error.response.text
+    except httpx2.StreamError:
+        return ""
 
 
 def _never_connected(error: BaseException) -> bool:

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 APPS = ("stories", "finetuning")
 MODELS = (
     *("Story", "Run", "LanguageModel", "Ingredient", "Template", "Review", "Reaction", "Attempt", "SpendDay"),
-    *("BatchOrder", "ImportedFile", "AuditEntry"),
+    *("ProviderAccount", "BatchOrder", "ImportedFile", "AuditEntry"),
     *("Dataset", "Job"),
 )
 

@@ -6,6 +6,7 @@ StoryError                 a clear sentence; edges show `str(error)` and nothing
 ├── BadState               the story or run is not in a state that allows this (or someone was quicker)
 ├── QuotaUsedUp            a reader's or address's stories of today, or streams at once
 ├── OverBudget             the run's budget or today's spending limit would be passed
+│   └── AccountEmpty       the provider said that its account is empty, and nobody has said since that it was paid
 ├── Unsuitable             a moderation page flagged what a reader typed
 └── UnknownModel           no such language model, or its price is not known where it must be
 """
@@ -39,6 +40,10 @@ class QuotaUsedUp(StoryError):
 
 class OverBudget(StoryError):
     """Money would pass a limit."""
+
+
+class AccountEmpty(OverBudget):
+    """A provider's account is out of money; in the provider's words."""
 
 
 class Unsuitable(StoryError):

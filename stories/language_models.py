@@ -51,6 +51,7 @@ def add_model(
             "input_price": prices.input,
             "output_price": prices.output,
             "training_price": prices.training,
+            "cached_input_price": prices.cached,
         },
     )
     return model
@@ -100,7 +101,7 @@ def reprice(model: LanguageModel, prices: Prices, *, by: Actor) -> bool:
 
 
 def prices_of(model: LanguageModel) -> Prices:
-    return Prices(model.input_price, model.output_price, model.training_price)
+    return Prices(*(getattr(model, name) for name in PRICES))
 
 
 def _as_text(prices: Prices) -> dict[str, str | None]:

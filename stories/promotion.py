@@ -23,6 +23,7 @@ from stories.generation.text_assembly import TextAssembler
 from stories.language_models import check_endpoint, check_in_service
 from stories.models import Attempt, AuditEntry, LanguageModel
 from stories.operations.audit import Actor, record
+from stories.provider_accounts import note_refusal, say_paid
 from stories.values.combos import Combo
 
 TRIAL = Combo("唐", "隐形", "轻松")
@@ -54,7 +55,7 @@ def promote(model: LanguageModel, *, by: Actor) -> Promotion:
     check_in_service(model)
     ask = replace(ask_for(model, TRIAL, template=None), max_tokens=TRIAL_TOKENS)
     try:
-        attempt = _open(model, ask)
+        attempt = _open(model, ask, by=by)
     except _InUse:
         return Promotion(previous=model, answer="")
     release_scarce_connection()
@@ -70,9 +71,10 @@ def warn_of_shutdown(model: LanguageModel) -> str:
     return str(_("模型「%(name)s」%(days)s 天后停用（%(date)s）。") % words) if 0 < days <= SOON else ""
 
 
-def _open(model: LanguageModel, ask: calls.Ask) -> Attempt:
+def _open(model: LanguageModel, ask: calls.Ask, *, by: Actor) -> Attempt:
     try:
         with transaction.atomic():
+            say_paid(model.base_url, by=by)
             attempt = open_promotion(model, ask)
             # Asked only now: an attempt that ended a moment ago may have promoted the model already.
             if LanguageModel.objects.promoted().first() == model:
@@ -88,6 +90,7 @@ def _call(attempt: Attempt, ask: calls.Ask) -> Answer:
         return calls.complete(model.endpoint, ask, seconds=MAX_SILENCE)
     except LLMError as error:
         settle(attempt, state=of_error(error, for_reader=False).attempt_state, error=sentence_of(error))
+        note_refusal(model, error, asked_at=attempt.started_at)
         raise _stays_out(model, sentence_of(error)) from error
 
 

@@ -1,5 +1,7 @@
 """uploaded → creating → created | create_unknown: the step that costs money, taken at most once."""
 
+from django.utils import timezone
+
 from finetuning.models import Job
 from finetuning.training import remote
 from finetuning.training.bills import NOTHING
@@ -15,6 +17,7 @@ from llm.errors import (
     TryAgainLater,
 )
 from sentences import sentence as _
+from stories.provider_accounts import note_refusal
 
 
 def create_remote_job(job: Job) -> None:
@@ -31,6 +34,7 @@ def create_remote_job(job: Job) -> None:
     except TryAgainLater as error:
         try_later(job, error, state=Job.State.UPLOADED)
     except (Refused, OutOfMoney) as error:
+        note_refusal(job.language_model, error, asked_at=timezone.now())
         refuse(job, error)
     else:
         _adopt(job, created)

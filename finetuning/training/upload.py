@@ -5,6 +5,8 @@ The training file goes first: as long as its id is missing, the validation file 
 
 from collections.abc import Iterator
 
+from django.utils import timezone
+
 from finetuning.datasets import open_file
 from finetuning.errors import BadDataset
 from finetuning.models import Dataset, Job
@@ -21,6 +23,7 @@ from llm.errors import (
     TryAgainLater,
 )
 from sentences import sentence as _
+from stories.provider_accounts import note_refusal
 
 
 def upload_files(job: Job) -> None:
@@ -37,6 +40,7 @@ def upload_files(job: Job) -> None:
     except TryAgainLater as error:
         try_later(job, error, state=Job.State.DRAFT)
     except (Refused, OutOfMoney, BadDataset) as error:
+        note_refusal(job.language_model, error, asked_at=timezone.now())
         refuse(job, error)
     else:
         if sent:

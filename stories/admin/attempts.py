@@ -30,7 +30,8 @@ class AttemptAdmin(CorrectableAdmin):
     actions = ("mark_billed", "mark_not_billed", "write_again")
     fields = (
         *("purpose", "story", "language_model", "state", "price_shown", "reserved_shown"),
-        *("prompt_tokens", "completion_tokens", "doubt", "finish_reason", "error"),
+        *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "is_probe"),
+        *("doubt", "finish_reason", "error"),
         *("started_at", "first_text_at", "ended_at", "corrected_at"),
     )
 

@@ -32,8 +32,16 @@ class LanguageModelAdmin(ListTitle):
         (None, {"fields": ("name", "base", "parent", "endpoint", "base_url", "promoted_at", "created_at")}),
         (gettext_lazy("怎么提问"), {"fields": ("prompt_style", "system_message", "stop")}),
         (
-            gettext_lazy("价格（每百万词元，美元；空白表示未知）"),
-            {"fields": ("input_price", "output_price", "training_price", "shutdown_date")},
+            gettext_lazy("价格（每百万词元，美元；空白表示未知，缓存输入价空白表示与输入价相同）"),
+            {
+                "fields": (
+                    "input_price",
+                    "cached_input_price",
+                    "output_price",
+                    "training_price",
+                    "shutdown_date",
+                )
+            },
         ),
     )
 

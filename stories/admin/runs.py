@@ -138,12 +138,12 @@ class RunAdmin(PageAdmin):
         return TemplateResponse(request, "admin/stories/run/_progress.html", progress_of(run))
 
     def control_view(self, request: HttpRequest, pk: int) -> HttpResponse:
-        check_permission(request, CONTROL)
+        person = check_permission(request, CONTROL)
         run = find_or_404(self, request, str(pk))
         if request.method != "POST":
             return HttpResponseNotAllowed(["POST"])
         with self.errors_as_messages(request):
-            messages.success(request, control(run, request.POST.get("action", ""), by=str(request.user)))
+            messages.success(request, control(run, request.POST.get("action", ""), by=person))
         return HttpResponseRedirect(reverse("admin:stories_run_change", args=[run.pk]))
 
     def cancel_view(self, request: HttpRequest, pk: int) -> HttpResponse:
@@ -164,17 +164,18 @@ class RunAdmin(PageAdmin):
         return TemplateResponse(request, "admin/stories/run/cancel.html", context)
 
 
-def control(run: Run, action: str, *, by: str) -> str:
+def control(run: Run, action: str, *, by: User) -> str:
     """Does what a button says; the sentence of what was done. Raises `StoryError`."""
     if action == "pause":
         pause_run(run, sentence("%(user)s 按了暂停。") % {"user": by})
         return _("批次已暂停；正在写的会写完。")
     if action == "retry":
-        retried = retry_run(run)
+        retried = retry_run(run, by=by)
         enqueue_run(run)
         return _("%(count)s 篇没写成的重新排队了。") % {"count": retried}
     if action in ("resume", "start"):
-        resume_run(run) if run.state == Run.State.PAUSED else start_run(run)
+        go_on = resume_run if run.state == Run.State.PAUSED else start_run
+        go_on(run, by=by)
         enqueue_run(run)
         return _("批次接着写了。")
     raise StoryError(_("不认识的操作。"))

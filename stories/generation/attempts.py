@@ -17,8 +17,9 @@ from django.utils import timezone
 from llm.calls import Ask
 from sentences import Words
 from sentences import sentence as _
-from stories.errors import OverBudget, UnknownModel
+from stories.errors import BadState, OverBudget, UnknownModel
 from stories.models import Attempt, BatchOrder, LanguageModel, Run, SpendDay, Story
+from stories.provider_accounts import let_through, note_answer
 from stories.values.money import cost, show, to_micros
 
 MAX_TOKENS = 10**9
@@ -32,7 +33,8 @@ def reservation(model: LanguageModel, ask: Ask) -> int | None:
     if model.input_price is None or model.output_price is None:
         return None
     asked = ask.prompt + "".join(message["content"] for message in ask.messages)
-    prompt = cost(tokens=max_tokens_of(asked), price=model.input_price)
+    highest = max(model.input_price, model.cached_input_price or 0)
+    prompt = cost(tokens=max_tokens_of(asked), price=highest)
     return prompt + cost(tokens=ask.max_tokens, price=model.output_price)
 
 
@@ -41,13 +43,21 @@ def max_tokens_of(text: str) -> int:
     return len(text) * 3 // 2 + 32
 
 
-def bill(model: LanguageModel, *, prompt_tokens: int, completion_tokens: int) -> int | None:
-    """What the provider asks for these tokens; None if the model's price is unknown."""
+def bill(
+    model: LanguageModel, *, prompt_tokens: int, completion_tokens: int, cached_tokens: int | None = None
+) -> int | None:
+    """What the provider asks for these tokens; None if the model's price is unknown.
+
+    `cached_tokens` of the prompt have a price of their own. Tokens of thinking are among those of the completion.
+    """
     if model.input_price is None or model.output_price is None:
         return None
-    return cost(tokens=prompt_tokens, price=model.input_price) + cost(
-        tokens=completion_tokens, price=model.output_price
+    cached = min(cached_tokens or 0, prompt_tokens)
+    cached_price = model.input_price if model.cached_input_price is None else model.cached_input_price
+    read = cost(tokens=prompt_tokens - cached, price=model.input_price) + cost(
+        tokens=cached, price=cached_price
     )
+    return read + cost(tokens=completion_tokens, price=model.output_price)
 
 
 def half(amount: int | None) -> int | None:
@@ -56,14 +66,19 @@ def half(amount: int | None) -> int | None:
 
 
 def open_attempt(story: Story, ask: Ask, *, batch: BatchOrder | None = None) -> Attempt:
-    """Reserves the money and writes the row of a call to come. Raises `OverBudget`, `UnknownModel`."""
+    """Reserves the money and writes the row of a call to come.
+
+    Raises `OverBudget` (also where the provider's account is empty), `UnknownModel`; `BadState` if the story's run is
+    not running any more.
+    """
     model = story.model
     most = reservation(model, ask)
     amount = known_amount(most if batch is None else half(most), model)
     with transaction.atomic():
+        is_probe = let_through(model, may_probe=batch is None)
         if story.run_id:
             _reserve_run(story.run_id, amount)
-        return _open(model, amount, story=story, fence=story.fence, batch=batch)
+        return _open(model, amount, story=story, fence=story.fence, batch=batch, is_probe=is_probe)
 
 
 def open_promotion(model: LanguageModel, ask: Ask) -> Attempt:
@@ -128,7 +143,11 @@ def _less(column: str, amount: int) -> Greatest:
 
 def _reserve_run(run_id: int, amount: int) -> None:
     within = Q(budget__isnull=True) | Q(budget__gte=F("spent") + F("reserved") + amount)
-    if not Run.objects.filter(within, pk=run_id).update(reserved=F("reserved") + amount):
+    # A run may have been paused since its story was claimed. Then no call is made for it any more.
+    running = Run.objects.filter(pk=run_id, state=Run.State.RUNNING)
+    if not running.filter(within).update(reserved=F("reserved") + amount):
+        if not running.exists():
+            raise BadState(_("这个批次现在不在进行中。"))
         raise OverBudget(_("批次的预算已用完。"))
 
 
@@ -139,6 +158,8 @@ def settle(
     finish_reason: str = "",
     prompt_tokens: object = None,
     completion_tokens: object = None,
+    cached_tokens: object = None,
+    reasoning_tokens: object = None,
     odd_usage: str = "",
     error: Words = "",
 ) -> bool:
@@ -146,13 +167,15 @@ def settle(
 
     A refused call costs nothing. A call with usage costs its bill, but its reservation at most; a cut or unknown call
     without usage costs its reservation. What a provider claims beyond that is kept in `doubt` for a person to look at,
-    and so is `odd_usage`: what it said where its counts belong. A complete call sets its run's failures in a row to 0.
+    and so is `odd_usage`: what it said where its counts belong.
     """
     counts = {"prompt_tokens": _count(prompt_tokens), "completion_tokens": _count(completion_tokens)}
+    parts = {"cached_tokens": _count(cached_tokens), "reasoning_tokens": _count(reasoning_tokens)}
     price: int | None = 0
     doubt: Words = ""
     if state != Attempt.State.REFUSED:
-        price, doubt = _price(attempt, claimed=(prompt_tokens, completion_tokens), **counts)
+        claimed = (prompt_tokens, completion_tokens)
+        price, doubt = _price(attempt, claimed=claimed, cached_tokens=parts["cached_tokens"], **counts)
     if odd_usage and not doubt:
         words = {"usage": odd_usage, "reserved": show(attempt.reserved)}
         doubt = _("对方报的用量不可能（%(usage)s），按预留 %(reserved)s 结算。") % words
@@ -165,14 +188,16 @@ def settle(
             doubt=doubt,
             ended_at=timezone.now(),
             **counts,
+            **parts,
         )
         if not closed:
             return False
         settle_day(attempt.day, reserved=attempt.reserved, spent=price or 0)
+        if attempt.is_probe and (state == Attempt.State.COMPLETE or finish_reason):
+            note_answer(attempt.language_model)
         if attempt.story is not None and attempt.story.run_id:
-            whole = {"failures_in_row": 0} if state == Attempt.State.COMPLETE else {}
             Run.objects.filter(pk=attempt.story.run_id).update(
-                reserved=_less("reserved", attempt.reserved), spent=_less("spent", -(price or 0)), **whole
+                reserved=_less("reserved", attempt.reserved), spent=_less("spent", -(price or 0))
             )
     return True
 
@@ -200,6 +225,7 @@ def _price(
     *,
     prompt_tokens: int | None,
     completion_tokens: int | None,
+    cached_tokens: int | None,
     claimed: tuple[object, object],
 ) -> tuple[int | None, Words]:
     """What the call costs, and a sentence why the provider's word differs ("" if it does not)."""
@@ -212,7 +238,12 @@ def _price(
             "对方报的词元数不可能（输入 %(prompt)s，输出 %(completion)s），按预留 %(reserved)s 结算。"
         )
         return attempt.reserved if is_priced else None, sentence % words if is_odd else ""
-    price = bill(model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
+    price = bill(
+        model,
+        prompt_tokens=prompt_tokens,
+        completion_tokens=completion_tokens,
+        cached_tokens=cached_tokens,
+    )
     price = price if attempt.batch_id is None else half(price)
     if price is None or price <= attempt.reserved:
         return price, ""

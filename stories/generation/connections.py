@@ -3,10 +3,10 @@
 import errno
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -51,3 +51,19 @@ def write_when_free(write: Callable[[], T], *, seconds: float) -> T:
             logger.warning("a result waits for the database: %s", error)
             connection.close()
             time.sleep(PAUSE)
+
+
+def write_what_can_be(writes: Sequence[Callable[[], bool]], *, what: str) -> bool:
+    """The result of the first of `writes` that succeeds; False if none does, and then the sweeper ends `what`.
+
+    Each is done whole or not at all. Raises the errors of a database that is away, which concern everybody.
+    """
+    for write in writes:
+        try:
+            with transaction.atomic():
+                return write()
+        except AWAY:
+            raise
+        except Exception:
+            logger.exception("%s could not be stored", what)
+    return False

@@ -40,6 +40,7 @@ An error before the call, which then is not made:
     error                   a reader's story    a story of a run
     OverBudget              ends: quota         is queued again as it was; the run is paused
     UnknownModel            ends: refused       ends: refused; the run is paused
+    all else                ends: refused       ends: refused
 
 What ended a call from our side:
 
@@ -147,6 +148,11 @@ def of_unmade_call(error: StoryError, *, for_reader: bool) -> Outcome:
     if for_reader:
         return Outcome(EndReason.QUOTA, error=sentence_of(error))
     return Outcome(None, error=sentence_of(error), pause_run=True)
+
+
+def of_internal_error(error: Exception) -> Outcome:
+    """Something of ours failed before the call, which then was not made."""
+    return Outcome(EndReason.REFUSED, error=_sentence_of(error))
 
 
 def of_stop() -> Outcome:

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from sentences import Words
+from sentences import Sentence, Words
 from sentences import sentence as _
 from stories import leases
 from stories.generation.connections import AWAY, release_scarce_connection
@@ -23,6 +23,13 @@ from stories.models.stories import StoryQuerySet
 logger = logging.getLogger(__name__)
 MAX_TRIES = 5
 FAILURES_TO_PAUSE = 10
+WHY: dict[str, Sentence] = {
+    EndReason.EMPTY: _("模型没有写出文字。"),
+    EndReason.LENGTH: _("故事写到了长度上限，没有写完。"),
+    EndReason.CONTENT_FILTER: _("故事被模型服务的内容过滤截断了。"),
+    EndReason.CUT: _("模型服务没有说故事写完了。"),
+}
+"""Why a run pauses, where its last story ended without an error."""
 
 
 def is_due(story: Story) -> bool:
@@ -127,9 +134,7 @@ def end(story: Story, *, reason: EndReason, length: int, error: Words = "", text
             )
         )
         if ended and story.run_id:
-            # That a worker died is no sign that the next stories will fail, too.
-            failed = state != Story.State.WRITTEN and reason != EndReason.LOST
-            count_for_run(story.run_id, failed=failed, error=error)
+            count_for_run(story.run_id, reason=reason, is_written=state == Story.State.WRITTEN, error=error)
     return bool(ended)
 
 
@@ -140,23 +145,27 @@ def final_state(reason: str, *, has_text: bool) -> Story.State:
     return Story.State.WRITTEN if reason == EndReason.STOP else Story.State.INTERRUPTED
 
 
-def count_for_run(run_id: int, *, failed: bool, error: Words) -> None:
+def count_for_run(run_id: int, *, reason: EndReason, is_written: bool, error: Words) -> None:
     """Counts failures in a row, pauses at ten, and closes a run that has nothing left to write.
 
-    A complete call sets the failures in a row to 0 (`attempts.settle`).
+    What counts is whether the story has its text, whatever became of its call: a model that declines answers
+    completely and is paid. A written story begins the count anew. A story that its worker lost leaves it as it is.
     """
     run = Run.objects.filter(pk=run_id)
-    if failed:
+    has_failed = not is_written and reason != EndReason.LOST
+    if has_failed:
         run.update(failures_in_row=F("failures_in_row") + 1)
+    elif is_written:
+        run.filter(failures_in_row__gt=0).update(failures_in_row=0)
     unfinished = Story.objects.filter(run_id=run_id).unfinished()
     if not unfinished.exists():
         run.filter(state__in=[Run.State.RUNNING, Run.State.PAUSED]).update(
             state=Run.State.DONE, pause_reason="", finished_at=timezone.now()
         )
-    elif failed:
+    elif has_failed:
+        words = {"n": FAILURES_TO_PAUSE, "why": error or WHY.get(reason, "")}
         run.filter(state=Run.State.RUNNING, failures_in_row__gte=FAILURES_TO_PAUSE).update(
-            state=Run.State.PAUSED,
-            pause_reason=_("连续 %(n)s 篇失败，已自动暂停。%(why)s") % {"n": FAILURES_TO_PAUSE, "why": error},
+            state=Run.State.PAUSED, pause_reason=_("连续 %(n)s 篇失败，已自动暂停。%(why)s") % words
         )
 
 

@@ -3,8 +3,9 @@
 The database is the truth. A message in Redis may be lost, so what is still to be done is found in the rows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from django.db import transaction
 from django.db.models import Q, QuerySet
@@ -13,6 +14,7 @@ from django.utils import timezone
 
 from sentences import sentence as _
 from stories.generation import attempts, outcomes, states
+from stories.generation.connections import write_what_can_be
 from stories.models import Attempt, Run, Story
 
 LEFT_BEHIND = timedelta(seconds=20)
@@ -31,7 +33,14 @@ def expire_leases(*, overdue: timedelta = timedelta()) -> list[Story]:
     """
     writing = Story.objects.filter(state=Story.State.WRITING, lease_until__lt=timezone.now() - overdue)
     expired = writing.outside_orders()
-    return [story for story in expired.select_related("run")[:BATCH] if _expire(story)]
+    return [
+        story for story in expired.select_related("run")[:BATCH] if _alone(partial(_expire, story), story)
+    ]
+
+
+def _alone(expire: Callable[[], bool], row: Story | Attempt) -> bool:
+    """The result of `expire`; a row that cannot be written keeps nobody from the others."""
+    return write_what_can_be([expire], what=f"{row._meta.model_name} {row.pk}")
 
 
 def _expire(story: Story) -> bool:
@@ -57,8 +66,8 @@ def expire_promotions() -> int:
         started_at__lt=timezone.now() - MAX_TRIAL,
     )
     sentence = _("试问模型的进程中断了，结果不明。")
-    settled = [attempts.settle(one, state=Attempt.State.UNKNOWN, error=sentence) for one in lost[:BATCH]]
-    return sum(settled)
+    expire = partial(attempts.settle, state=Attempt.State.UNKNOWN, error=sentence)
+    return sum(_alone(partial(expire, one), one) for one in lost[:BATCH])
 
 
 def cancel_orphans() -> int:

@@ -9,6 +9,7 @@ from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
 from stories.models.imports import ImportedFile
 from stories.models.ingredients import Ingredient, Template
 from stories.models.language_models import LanguageModel, PromptStyle
+from stories.models.provider_accounts import ProviderAccount
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
 from stories.models.runs import Run
@@ -27,6 +28,7 @@ __all__ = [
     "Ingredient",
     "LanguageModel",
     "PromptStyle",
+    "ProviderAccount",
     "Reaction",
     "ReaderDay",
     "Review",

@@ -16,7 +16,9 @@ class Attempt(models.Model):
     """One call for one story, or to try a model before it is put in use.
 
     Money is micro-USD; `unknown` counts as spent, at its reservation. `doubt` says which claim of
-    the provider could not be true; staff then correct the price, which sets `corrected_at`.
+    the provider could not be true; staff then correct the price, which sets `corrected_at`. `is_probe`: made although
+    the provider's account was known to be empty, to learn whether it still is. `cached_tokens` are a part of the
+    prompt's tokens, `reasoning_tokens` one of the completion's.
     """
 
     class Purpose(models.TextChoices):
@@ -56,10 +58,13 @@ class Attempt(models.Model):
     fence = models.PositiveIntegerField(editable=False)
     state = models.CharField(_("状态"), max_length=12, choices=State.choices, default=State.SUBMITTING)
     day = models.DateField(_("日期"), editable=False)
+    is_probe = models.BooleanField(_("试问空账户"), default=False, editable=False)
     reserved = models.BigIntegerField(_("预留"), default=0)
     price = models.BigIntegerField(_("费用"), null=True, blank=True)
     prompt_tokens = models.PositiveIntegerField(_("输入词元"), null=True, blank=True)
     completion_tokens = models.PositiveIntegerField(_("输出词元"), null=True, blank=True)
+    cached_tokens = models.PositiveIntegerField(_("其中缓存输入词元"), null=True, blank=True)
+    reasoning_tokens = models.PositiveIntegerField(_("其中思考词元"), null=True, blank=True)
     finish_reason = models.CharField(_("结束标记"), max_length=40, blank=True)
     error = SentenceField(_("出错说明"), blank=True)
     doubt = SentenceField(_("账单存疑"), blank=True)

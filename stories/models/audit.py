@@ -28,6 +28,7 @@ class AuditEntry(models.Model):
         MODEL_REPRICED = "model_repriced", _("改动价格")
         BATCH_SENT_AGAIN = "batch_sent_again", _("重新下单半价批量")
         BATCH_GIVEN_UP = "batch_given_up", _("放弃半价批量订单")
+        ACCOUNT_PAID = "account_paid", _("已充值，再试")
         JOB_CANCELLED = "job_cancelled", _("取消微调任务")
         JOB_SENT_AGAIN = "job_sent_again", _("重新发送微调任务")
         JOB_ABANDONED = "job_abandoned", _("放弃微调任务")

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 
 MAX_USD = Decimal(10_000)
 """What a million tokens may cost at most: above any price list, and far from what the counters hold."""
-PRICES = ("input_price", "output_price", "training_price")
+PRICES = ("input_price", "output_price", "training_price", "cached_input_price")
 
 
 # Any: a lazy translation or a text, as Django's fields take them.
@@ -48,7 +48,10 @@ class LanguageModelQuerySet(models.QuerySet["LanguageModel"]):
 
 
 class LanguageModel(models.Model):
-    """A name at an endpoint. Prices are USD per million tokens; null is unknown, 0 is free."""
+    """A name at an endpoint. Prices are USD per million tokens; null is unknown, 0 is free.
+
+    `cached_input_price` is asked for the part of a prompt that the provider had read before; null: as any other part.
+    """
 
     name = models.CharField(_("名称"), max_length=200)
     endpoint = models.CharField(_("接入点"), max_length=40, default="default")
@@ -70,6 +73,7 @@ class LanguageModel(models.Model):
     input_price = _price(_("输入价"))
     output_price = _price(_("输出价"))
     training_price = _price(_("训练价"))
+    cached_input_price = _price(_("缓存输入价"))
     shutdown_date = models.DateField(_("停用日期"), null=True, blank=True)
     promoted_at = models.DateTimeField(_("启用时间"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("创建时间"), auto_now_add=True)

@@ -23,6 +23,8 @@ from stories.generation.prompts import ask_for, current_template
 from stories.generation.states import pause
 from stories.language_models import add_model, check_endpoint, check_in_service
 from stories.models import Attempt, BatchOrder, EndReason, LanguageModel, Run, Story, Template
+from stories.operations.audit import Actor
+from stories.provider_accounts import say_paid
 from stories.runs.coverage import read_exclusions
 from stories.runs.plan import Cell, PlanSpec, check_plan, plan_cells
 from stories.values.money import to_micros, to_usd
@@ -158,9 +160,9 @@ def _slots(run: Run, cells: Sequence[Cell]) -> Iterable[Story]:
         )
 
 
-def start_run(run: Run) -> None:
+def start_run(run: Run, *, by: Actor | None = None) -> None:
     """draft → running. Raises `BadState` if someone was quicker."""
-    _change(run, {Run.State.DRAFT}, Run.State.RUNNING)
+    _set_running(run, {Run.State.DRAFT}, by=by)
 
 
 def pause_run(run: Run, reason: Words) -> None:
@@ -170,10 +172,10 @@ def pause_run(run: Run, reason: Words) -> None:
     run.refresh_from_db()
 
 
-def resume_run(run: Run) -> None:
+def resume_run(run: Run, *, by: Actor | None = None) -> None:
     """paused → running; the count of failures starts anew."""
     with transaction.atomic():
-        _change(run, {Run.State.PAUSED}, Run.State.RUNNING)
+        _set_running(run, {Run.State.PAUSED}, by=by)
         # Messages that came while the run was paused did nothing and are gone.
         Story.objects.filter(run=run, state=Story.State.QUEUED).update(published_at=None)
 
@@ -191,19 +193,26 @@ def cancel_run(run: Run) -> None:
         )
 
 
-def retry_run(run: Run) -> int:
+def retry_run(run: Run, *, by: Actor | None = None) -> int:
     """Queues the failed and interrupted stories of a run again, from nothing; returns how many."""
     with transaction.atomic():
         retried = states.queue_again(Story.objects.filter(run=run))
         if retried:
-            reopen_run(run)
+            reopen_run(run, by=by)
     return retried
 
 
-def reopen_run(run: Run) -> bool:
+def reopen_run(run: Run, *, by: Actor | None = None) -> bool:
     """running | paused | done → running, for stories that a person wants again. Raises `BadState`."""
-    _change(run, {Run.State.RUNNING, Run.State.PAUSED, Run.State.DONE}, Run.State.RUNNING)
+    _set_running(run, {Run.State.RUNNING, Run.State.PAUSED, Run.State.DONE}, by=by)
     return True
+
+
+@transaction.atomic
+def _set_running(run: Run, old: set[Run.State], *, by: Actor | None) -> None:
+    """Who lets a run go on says that its provider may be asked, also one whose account was empty."""
+    _change(run, old, Run.State.RUNNING)
+    say_paid(run.language_model.base_url, by=by or run.created_by or _("批次 %(run)s") % {"run": run})
 
 
 def count_states(run: Run) -> dict[str, int]:

@@ -29,7 +29,7 @@ def order_run(*, by: User, **order: Any) -> tuple[Run, bool]:
         if twin is not None:
             return twin, False
         run = plan_run(**order, by=by)
-        start_run(run)
+        start_run(run, by=by)
     return run, True
 
 

@@ -8,6 +8,7 @@ from django.db.models import Max
 from django.utils import timezone
 
 from stories.models import LanguageModel, Run, Story
+from stories.provider_accounts import empty_accounts
 
 register = template.Library()
 
@@ -17,6 +18,7 @@ def dashboard(context: template.Context) -> dict[str, object]:
     """Figures of the moment: stories that wait, reported ones, approved ones, running runs, the serving model.
 
     `waits`: the models that readers' stories wait for because a provider asked for it, and until when.
+    `empty_accounts`: those that are not asked until someone pays.
     """
     counted = {
         "waiting": Story.objects.reviewable().count(),
@@ -31,4 +33,5 @@ def dashboard(context: template.Context) -> dict[str, object]:
     running = Run.objects.filter(state=Run.State.RUNNING).count()
     serving = LanguageModel.objects.promoted().first() or settings.OPENAI_MODEL
     now = {"running": running, "serving": serving, "waits": waits.order_by("language_model__name")}
-    return {**counted, **now, "perms": context.get("perms")}
+    page = {"perms": context.get("perms"), "csrf_token": context.get("csrf_token")}
+    return {**counted, **now, **page, "empty_accounts": empty_accounts()}

@@ -1,7 +1,7 @@
 """What models cost, USD per million tokens: a small dated table by name.
 
-Source: OpenAI's price list as of 2026-11 (training, and use of the base and of the tuned model). The
-built-in model of the model server costs nothing. Every other price is unknown until a trainer fills it in.
+Source: OpenAI's price list as of 2026-11 (training, and use of the base and of the tuned model, also of cached input).
+The built-in model of the model server costs nothing. Every other price is unknown until a trainer fills it in.
 """
 
 from decimal import Decimal
@@ -11,31 +11,35 @@ AS_OF = "2026-11"
 
 
 class Prices(NamedTuple):
-    """USD per million tokens; None is unknown."""
+    """USD per million tokens; None is unknown, for `cached` (input that was read before) the same as `input`."""
 
     input: Decimal | None
     output: Decimal | None
     training: Decimal | None
+    cached: Decimal | None = None
 
 
 UNKNOWN = Prices(None, None, None)
 FREE = Prices(Decimal(0), Decimal(0), Decimal(0))
 
 
-def _row(base_in: str, base_out: str, tuned_in: str, tuned_out: str, training: str) -> tuple[Prices, Prices]:
+def _row(base: tuple[str, str, str], tuned: tuple[str, str, str], training: str) -> tuple[Prices, Prices]:
+    """`base`, `tuned`: input, cached input, output."""
+    (base_in, base_cached, base_out), (tuned_in, tuned_cached, tuned_out) = base, tuned
     rate = Decimal(training)
-    return Prices(Decimal(base_in), Decimal(base_out), rate), Prices(
-        Decimal(tuned_in), Decimal(tuned_out), rate
+    return (
+        Prices(Decimal(base_in), Decimal(base_out), rate, Decimal(base_cached)),
+        Prices(Decimal(tuned_in), Decimal(tuned_out), rate, Decimal(tuned_cached)),
     )
 
 
 # name: (the base model, a model tuned from it)
 TABLE = {
     "base-zh": (FREE, FREE),
-    "gpt-4.1": _row("2", "8", "3", "12", "25"),
-    "gpt-4.1-mini": _row("0.40", "1.60", "0.80", "3.20", "5"),
-    "gpt-4o": _row("2.50", "10", "3.75", "15", "25"),
-    "gpt-4o-mini": _row("0.15", "0.60", "0.30", "1.20", "3"),
+    "gpt-4.1": _row(("2", "0.50", "8"), ("3", "0.75", "12"), "25"),
+    "gpt-4.1-mini": _row(("0.40", "0.10", "1.60"), ("0.80", "0.20", "3.20"), "5"),
+    "gpt-4o": _row(("2.50", "1.25", "10"), ("3.75", "1.875", "15"), "25"),
+    "gpt-4o-mini": _row(("0.15", "0.075", "0.60"), ("0.30", "0.15", "1.20"), "3"),
 }
 
 

@@ -47,6 +47,7 @@ class Fault(StrEnum):
 
     RATE_LIMIT = "429 (retry_after, retry_after_ms: seconds, milliseconds; neither: no header)"
     QUOTA = "429 insufficient_quota"
+    REFUSAL = "any status with any body (status, body)"
     BAD_REQUEST = "400 (message)"
     UNAUTHORIZED = "401"
     FORBIDDEN = "403 (message)"
@@ -121,6 +122,8 @@ class Provider:
     models: set[str] | None = None
     alter: Callable[[Call, dict[str, Any]], Any] | None = None
     """What becomes of each event of a stream and of each whole answer: another object, or bytes as they are."""
+    raw: Callable[[Call], list[bytes] | None] | None = None
+    """What is sent instead of an answer, in these pieces; None for a call that is answered as usual."""
     flagged: set[str] | None = field(
         default_factory=set
     )  # words moderation flags; None: there is no such page
@@ -164,7 +167,7 @@ class Provider:
         self._round += 1
         fresh = Provider()
         switches = ("text", "pieces", "delay", "answer_after", "limit", "hold_after", "models", "flagged")
-        for name in (*switches, "alter", "calls", "jobs", "batches"):
+        for name in (*switches, "alter", "raw", "calls", "jobs", "batches"):
             setattr(self, name, getattr(fresh, name))
 
     def posts(self, path: str = "") -> list[Call]:
@@ -275,6 +278,9 @@ class Provider:
             return None
         if plan.fault in REFUSALS:
             return _refusal(plan)
+        if plan.fault == Fault.REFUSAL:
+            options = plan.options
+            return Response(options["body"], options["status"], media_type="application/json")
         if plan.fault == Fault.HTML:
             return HTMLResponse("<html><body>It works!</body></html>")
         if plan.fault == Fault.HANG:
@@ -315,6 +321,8 @@ class Provider:
     def _write(self, request: Request, call: Call, plan: Plan | None) -> Response:
         if self.models is not None and call.body.get("model") not in self.models:
             return _unknown_model(call.body.get("model"))
+        if self.raw and (sent := self.raw(call)) is not None:
+            return StreamingResponse(_send(sent), media_type="text/event-stream")
         finish = {Fault.LENGTH: "length", Fault.CONTENT_FILTER: "content_filter"}.get(
             plan.fault if plan else Fault.HANG, "stop"
         )
@@ -403,6 +411,12 @@ async def _read_body(request: Request) -> Any:
     body = json.loads(raw) if raw else {}
     request.scope["body"] = body
     return body
+
+
+async def _send(pieces: list[bytes]) -> AsyncIterator[bytes]:
+    for piece in pieces:
+        yield piece
+        await asyncio.sleep(0)  # each leaves by itself
 
 
 def split(text: str, size: int = 4) -> list[str]:

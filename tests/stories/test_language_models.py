@@ -22,8 +22,9 @@ def test_whoever_changes_a_price_is_written_down(tom: User) -> None:
     assert (model.input_price, model.output_price) == (Decimal("0.3"), Decimal(2))
     entry = AuditEntry.objects.get()
     assert (entry.action, entry.by, entry.subject_label) == ("model_repriced", tom, "m")
-    assert entry.before == {"input_price": "0", "output_price": None, "training_price": "0"}
-    assert entry.after == {"input_price": "0.3", "output_price": "2", "training_price": "0"}
+    cached = {"cached_input_price": None}
+    assert entry.before == {"input_price": "0", "output_price": None, "training_price": "0"} | cached
+    assert entry.after == {"input_price": "0.3", "output_price": "2", "training_price": "0"} | cached
     assert not reprice(model, Prices(Decimal("0.30"), Decimal(2), Decimal(0)), by=tom)
     assert AuditEntry.objects.count() == 1
 
@@ -36,7 +37,7 @@ def test_a_price_that_cannot_be_is_refused(tom: User, price: str) -> None:
     assert not AuditEntry.objects.exists()
 
 
-@pytest.mark.parametrize("field", ["input_price", "output_price", "training_price"])
+@pytest.mark.parametrize("field", ["input_price", "output_price", "training_price", "cached_input_price"])
 @pytest.mark.parametrize("price", ["-0.0001", "NaN", "Infinity", "1e9"])
 def test_a_form_refuses_it_beside_its_field(client: Client, tom: User, field: str, price: str) -> None:
     model = make_model()

@@ -15,7 +15,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from stories.consumers import MAX_MESSAGES
-from stories.models import Attempt, LanguageModel, Review, Run, Story
+from stories.models import Attempt, LanguageModel, ProviderAccount, Review, Run, Story
 from tests.factories import (
     make_approved_story,
     make_attempt,
@@ -60,7 +60,10 @@ ANY_STAFF = {
 }
 OPEN_TO_ALL = {"admin:login"}
 # What trainers may do and editors may not, beside everything of finetuning.
-TRAINERS_ALONE = {"admin:stories_languagemodel_promote", "admin:stories_languagemodel_change"}
+TRAINERS_ALONE = {
+    *("admin:stories_languagemodel_promote", "admin:stories_languagemodel_change"),
+    "admin:stories_provideraccount_paid",
+}
 NOBODY = re.compile(r"admin:(auth_|axes_|.*_delete$|stories_(story|review|attempt|spendday)_add$)")
 
 
@@ -126,6 +129,7 @@ def private(db):
     story = make_story(language_model=model, template=template, reader_key="f" * 32)
     make_review(story, pk=1, editor=User.objects.create_user("someone", is_staff=True))
     make_attempt(story, pk=1)
+    ProviderAccount.objects.create(pk=1, base_url="https://empty.example/v1")
     make_job(pk=1, language_model=model, dataset=make_dataset(pk=1, stories=[story]))
     return story
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from llm.answers import Answer, read_json, read_whole
+from llm.balance import is_out_of_money
 from llm.declines import is_declined
 from llm.errors import (
     UNREADABLE,
@@ -22,7 +23,6 @@ from llm.errors import (
 )
 from llm.event_stream import LineSplitter
 from llm.redaction import redact
-from llm.translation import OUT_OF_MONEY
 from sentences import sentence as _
 
 NOT_RUN = ("batch_expired", "batch_cancelled")
@@ -69,14 +69,14 @@ def read_answer(line: Line) -> Answer:
     error = body.get("error") or content.get("error")
     if status is None and not error:
         raise OutcomeUnknown(UNREADABLE)
-    raise _read_error(status, error)
+    raise _read_error(status, error, whole=response.get("body"))
 
 
-def _read_error(status: int | None, error: object) -> LLMError:
+def _read_error(status: int | None, error: object, *, whole: object) -> LLMError:
     said = {"status": "—" if status is None else status, "message": _words_of(error)}
     words = _("模型服务在批量结果里拒绝了（%(status)s：%(message)s）。") % said
     code = f"{_mapping(error).get('code')} {_mapping(error).get('type')}"
-    if status == HTTPStatus.PAYMENT_REQUIRED or any(reason in code for reason in OUT_OF_MONEY):
+    if is_out_of_money(status, whole or error):
         return OutOfMoney(words, status=status)
     if status == HTTPStatus.TOO_MANY_REQUESTS or any(reason in code for reason in NOT_RUN):
         return TryAgainLater(words, status=HTTPStatus.TOO_MANY_REQUESTS)

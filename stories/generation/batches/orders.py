@@ -9,25 +9,31 @@ from django.utils import timezone
 
 from llm.calls import Ask
 from sentences import sentence_of
-from stories.errors import OverBudget, UnknownModel
+from stories.errors import AccountEmpty, BadState, OverBudget, UnknownModel
 from stories.generation import states
 from stories.generation.attempts import open_attempt
 from stories.generation.prompts import ask_for
 from stories.models import Attempt, BatchOrder, Run, Story
 
 MAX_STORIES = 5_000
+UNCREATED = (BatchOrder.State.UPLOADING, BatchOrder.State.UPLOADED, BatchOrder.State.CREATING)
 LEASE = timedelta(hours=30)
 """Longer than the day that a provider may take. An order that ends releases its stories at once."""
 
 
 def due_orders() -> Sequence[BatchOrder]:
-    """The orders whose next step is due. A run with queued stories gets an order first, unless it must wait."""
+    """The orders whose next step is due. A run with queued stories gets an order first, unless it must wait.
+
+    It also waits while an order of it is not created yet.
+    """
     now = timezone.now()
     due = Q(next_try_at__isnull=True) | Q(next_try_at__lte=now)
     running = Story.objects.filter(run__is_batch=True, run__state=Run.State.RUNNING)
     waiting = running.filter(due, state=Story.State.QUEUED)
     free = Q(next_order_at__isnull=True) | Q(next_order_at__lte=now)
-    for run in Run.objects.filter(free, pk__in=waiting.order_by().values("run")):
+    on_their_way = BatchOrder.objects.filter(state__in=UNCREATED).values("run")
+    runs = Run.objects.filter(free, pk__in=waiting.order_by().values("run"))
+    for run in runs.exclude(pk__in=on_their_way):
         open_order(run)
     return list(BatchOrder.objects.due(now).only("pk"))
 
@@ -52,8 +58,12 @@ def gather(order: BatchOrder) -> int:
     for story in stories:
         try:
             held += _claim_and_reserve(story, order)
+        except BadState:
+            break
         except (OverBudget, UnknownModel) as error:
-            states.pause_automatically(order.run_id, why=sentence_of(error))
+            # What this order holds is paid for and goes on; the next one holds nothing, and then the run pauses.
+            if not held or isinstance(error, AccountEmpty):
+                states.pause_automatically(order.run_id, why=sentence_of(error))
             break
     return held
 

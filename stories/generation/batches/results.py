@@ -1,21 +1,19 @@
 """Writes the answers of an order to its stories: each story ends once, though lines come twice or not at all."""
 
-import logging
+from functools import partial
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 
 from llm.errors import LLMError
 from sentences import Words
-from sentences import sentence as _
 from stories.generation import completion, outcomes, states
 from stories.generation.attempts import reopen, settle
 from stories.generation.batches import remote
 from stories.generation.batches.lines import Line, read_answer
 from stories.generation.batches.orders import LEASE, lost_calls, open_calls
+from stories.generation.connections import write_what_can_be
 from stories.generation.outcomes import Outcome
 from stories.models import Attempt, BatchOrder
-
-logger = logging.getLogger(__name__)
 
 
 def collect(order: BatchOrder, files: tuple[str, ...]) -> int:
@@ -38,26 +36,20 @@ def collect(order: BatchOrder, files: tuple[str, ...]) -> int:
 
 def _take_line(attempt: Attempt, line: Line) -> None:
     """Ends one story by its line. Whatever is wrong with the line concerns this story alone."""
-    try:
-        _settle_line(attempt, line)
-    except (OperationalError, InterfaceError):
-        raise  # The database is away or full, which has nothing to do with this line.
-    except Exception:
-        logger.exception("batch %s: the line of story %s cannot be kept", attempt.batch_id, attempt.story_id)
-        _conclude(attempt, outcomes.of_unstorable(_("模型服务的回答无法保存，结果不明。"), has_text=False))
+    lost = partial(_conclude, attempt, outcomes.of_unstorable(completion.NOT_STORED, has_text=False))
+    write_what_can_be([partial(_settle_line, attempt, line), lost], what=f"story {attempt.story_id}")
 
 
 @transaction.atomic
-def _settle_line(attempt: Attempt, line: Line) -> None:
+def _settle_line(attempt: Attempt, line: Line) -> bool:
     if attempt.state == Attempt.State.UNKNOWN and not _reclaim(attempt):
         transaction.set_rollback(True)
-        return
+        return False
     try:
         answer = read_answer(line)
     except LLMError as error:
-        completion.take_error(attempt.own_story, attempt, error)
-    else:
-        completion.take_answer(attempt.own_story, attempt, answer)
+        return completion.keep_error(attempt.own_story, attempt, error)
+    return completion.keep_answer(attempt.own_story, attempt, answer)
 
 
 def _reclaim(attempt: Attempt) -> bool:
@@ -69,19 +61,25 @@ def release_unanswered(order: BatchOrder) -> int:
     """Queues the stories again that the provider neither answered nor billed; how many."""
     count = 0
     for attempt in open_calls(order):
-        with transaction.atomic():
-            settle(attempt, state=Attempt.State.REFUSED, error=order.error)
-            count += states.release(attempt.own_story)
+        release = partial(_release, attempt, error=order.error)
+        count += write_what_can_be([release], what=f"story {attempt.story_id}")
     return count
+
+
+@transaction.atomic
+def _release(attempt: Attempt, *, error: Words) -> bool:
+    settle(attempt, state=Attempt.State.REFUSED, error=error)
+    return states.release(attempt.own_story)
 
 
 def mark_lost(order: BatchOrder, sentence: Words) -> None:
     """Ends the stories that may have been billed and whose answers cannot be had. A person resolves their calls."""
     for attempt in open_calls(order):
-        _conclude(attempt, outcomes.of_loss(sentence))
+        lost = partial(_conclude, attempt, outcomes.of_loss(sentence))
+        write_what_can_be([lost], what=f"story {attempt.story_id}")
 
 
 @transaction.atomic
-def _conclude(attempt: Attempt, outcome: Outcome) -> None:
+def _conclude(attempt: Attempt, outcome: Outcome) -> bool:
     settle(attempt, state=outcome.attempt_state, error=outcome.error)
-    states.conclude(attempt.own_story, outcome, length=0)
+    return states.conclude(attempt.own_story, outcome, length=0)

@@ -22,6 +22,7 @@ from stories.generation.batches.decisions import is_overdue
 from stories.generation.batches.lease import claim, end, hand_back, pace
 from stories.generation.batches.orders import gather
 from stories.models import BatchOrder, Run
+from stories.provider_accounts import note_refusal
 
 State = BatchOrder.State
 COMPLETED, FAILED, EXPIRED, CANCELLED = "completed", "failed", "expired", "cancelled"
@@ -150,8 +151,9 @@ def _adopt(order: BatchOrder, created: remote.RemoteBatch) -> None:
 
 
 def _is_called_off(order: BatchOrder) -> bool:
-    """Ends an order whose run was cancelled before anything was ordered."""
-    if order.run.state != Run.State.CANCELLED:
+    """Ends an order whose run was cancelled or paused before anything was ordered; a run that goes on orders anew."""
+    order.run.refresh_from_db(fields=["state"])
+    if order.run.state not in (Run.State.CANCELLED, Run.State.PAUSED):
         return False
     results.release_unanswered(order)
     return end(order)
@@ -159,6 +161,7 @@ def _is_called_off(order: BatchOrder) -> bool:
 
 def _refuse(order: BatchOrder, error: LLMError) -> None:
     """Ends an order that the provider refused: its stories are queued again, and their run is paused."""
+    note_refusal(order.run.language_model, error, asked_at=timezone.now())
     states.pause_automatically(order.run_id, why=sentence_of(error))
     order.error = sentence_of(error)
     results.release_unanswered(order)

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from django.db import connection, transaction
@@ -17,11 +18,13 @@ from django.utils import timezone
 
 from sentences import sentence as _
 from stories.generation import attempts, outcomes, states
-from stories.generation.connections import AWAY
+from stories.generation.completion import BILL, NOT_COUNTED
+from stories.generation.connections import AWAY, write_what_can_be
 from stories.generation.outcomes import Outcome
 from stories.generation.streaming import sql
 from stories.generation.streaming.session import PendingChunk, Session
 from stories.models import Attempt, Story
+from stories.provider_accounts import note_refusal
 
 logger = logging.getLogger(__name__)
 LEASE = timedelta(seconds=20)
@@ -80,20 +83,40 @@ def _commit_alone(chunk: PendingChunk) -> list[Committed]:
         )
     if chunk.session.failed_commits < MAX_FAILED_COMMITS:
         return []
-    _give_up(chunk.session)
-    return [Committed(chunk, len(chunk.session.story.text), "", lost=True)]
-
-
-def _give_up(session: Session) -> None:
-    """Ends a story that cannot be stored, with the text that its row holds. Its call was made, so it is paid for."""
-    outcome = outcomes.of_unstorable(NOT_STORED, has_text=bool(session.story.text))
     try:
-        with transaction.atomic():
-            states.conclude(session.story, outcome, length=len(session.story.text))
-            attempts.settle(session.attempt, state=outcome.attempt_state, error=outcome.error)
-    except Exception:
-        # The sweeper does the same once the lease has run out.
-        logger.exception("story %s could not be ended either", session.story.pk)
+        return [_give_up(chunk)]
+    except AWAY as error:
+        logger.warning("story %s waits for the next commit: %s", chunk.session.story.pk, error)
+        return []
+
+
+def _give_up(chunk: PendingChunk) -> Committed:
+    """Ends a story that cannot be stored as it is: without the bill of its call, else without the rest of its text.
+
+    Its call was made, so it is paid for. What fails even then, the sweeper does once the lease has run out.
+    """
+    session, offset = chunk.session, len(chunk.session.story.text)
+    what = f"story {session.story.pk}"
+    outcome = chunk.outcome or outcomes.of_unstorable(
+        NOT_STORED, has_text=bool(session.story.text + chunk.text)
+    )
+    if (
+        write_what_can_be([partial(_write_uncounted, session, chunk.text, outcome)], what=what)
+        and chunk.outcome
+    ):
+        return Committed(chunk, offset, chunk.text)
+    loss = outcomes.of_unstorable(NOT_STORED, has_text=bool(session.story.text))
+    write_what_can_be([partial(_write_uncounted, session, "", loss)], what=what)
+    return Committed(chunk, offset, "", lost=True)
+
+
+def _write_uncounted(session: Session, text: str, outcome: Outcome) -> bool:
+    """Ends a story of ours, and settles its call at the reservation; False if it is no longer ours."""
+    with transaction.atomic():
+        _bound_lock_waits()
+        if text and not sql.append([(session.story, text)]):
+            return False
+        return _end(session, outcome, length=len(session.story.text + text), is_counted=False)
 
 
 def _bound_lock_waits() -> None:
@@ -123,19 +146,20 @@ def _conclude(chunk: PendingChunk, *, appended: bool) -> Committed:
     return Committed(chunk, offset, chunk.text)
 
 
-def _end(session: Session, outcome: Outcome, *, length: int) -> bool:
-    ended = states.conclude(session.story, outcome, length=length)
-    if ended:
-        attempts.settle(
-            session.attempt,
-            state=outcome.attempt_state,
-            finish_reason=session.finish_word,
-            prompt_tokens=session.prompt_tokens,
-            completion_tokens=session.completion_tokens,
-            odd_usage=session.odd_usage,
-            error=outcome.error,
-        )
-    return ended
+def _end(session: Session, outcome: Outcome, *, length: int, is_counted: bool = True) -> bool:
+    if not states.conclude(session.story, outcome, length=length):
+        return False
+    bill = {name: getattr(session, name) for name in BILL} if is_counted else {}
+    error = outcome.error or ("" if is_counted else NOT_COUNTED)
+    attempts.settle(
+        session.attempt,
+        state=outcome.attempt_state,
+        finish_reason=session.finish_word,
+        error=error,
+        **bill,
+    )
+    note_refusal(session.story.model, session.error, asked_at=session.attempt.started_at)
+    return True
 
 
 def _catch_up(chunk: PendingChunk) -> Committed:

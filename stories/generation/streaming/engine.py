@@ -29,7 +29,7 @@ from llm.rate_limit import Permit, TooSoon, acquire, observe
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt
-from stories.generation.connections import release_connection
+from stories.generation.connections import AWAY, release_connection
 from stories.generation.prompts import ask_for
 from stories.generation.streaming import commits
 from stories.generation.streaming.session import PendingChunk, Session
@@ -92,6 +92,11 @@ def _open(story: Story) -> Session | None:
         return Session(story=story, attempt=open_attempt(story, ask), ask=ask)
     except (OverBudget, UnknownModel) as error:
         states.conclude(story, outcomes.of_unmade_call(error, for_reader=True), length=story.length)
+    except AWAY:
+        raise
+    except Exception as error:
+        logger.exception("story %s cannot be asked for", story.pk)
+        states.conclude(story, outcomes.of_internal_error(error), length=story.length)
     return None
 
 
@@ -157,8 +162,16 @@ class StreamEngine:
         except Exception as error:
             logger.exception("story %s could not be streamed", session.story.pk)
             failure = error
-        session.finish(failure)
+        self._finish(session, failure)
         self._work_arrived.set()
+
+    def _finish(self, session: Session, failure: BaseException | None) -> None:
+        try:
+            session.finish(failure)
+        except Exception as error:
+            # Without an outcome the story would be "writing" for as long as this process lives.
+            logger.exception("what came of story %s cannot be read", session.story.pk)
+            session.outcome = outcomes.of_error(error, for_reader=True, has_text=session.has_text)
 
     def _client(self, alias: str) -> clients.AsyncOpenAI:
         place = clients.endpoint(alias)
@@ -202,6 +215,8 @@ class StreamEngine:
         for done in committed:
             session = done.chunk.session
             session.pending = session.pending[len(done.chunk.text) :]
+            if session.lost:
+                continue  # Its lease could not be renewed, while this commit was under way.
             if done.lost:
                 self._abandon(session)
                 continue
@@ -224,7 +239,7 @@ class StreamEngine:
     async def _settle_lost(self, session: Session) -> None:
         try:
             await self._in_database(commits.settle_lost, session)
-        except DatabaseProblem as error:
+        except Exception as error:
             logger.warning("the call of story %s is left to the sweeper: %s", session.story.pk, error)
         finally:
             session.done.set()

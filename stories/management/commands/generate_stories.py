@@ -10,7 +10,7 @@ from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
 from stories.language_models import orderable_model
-from stories.management.output import Failed, Progress, SiteCommand, split_list, wait_with_bar
+from stories.management.output import Failed, Progress, SiteCommand, split_list, terminal_name, wait_with_bar
 from stories.models import Run, Story
 from stories.operations.heartbeats import silent_processes
 from stories.runs import progress
@@ -61,7 +61,7 @@ class Command(SiteCommand):
             budget=options["budget"],
             is_batch=options["batch"],
         )
-        start_run(run)
+        start_run(run, by=terminal_name())
         words = {"run": run, "count": run.stories.count(), "price": show(run.estimate)}
         self.say(_("批次 %(run)s：%(count)s 篇，预计最多 %(price)s。") % words)
         enqueue_run(run)

@@ -4,7 +4,7 @@ from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
 from stories.errors import StoryError
-from stories.management.output import SiteCommand
+from stories.management.output import SiteCommand, terminal_name
 from stories.models import Run
 from stories.runs.lifecycle import retry_run
 from stories.tasks import enqueue_run
@@ -21,7 +21,7 @@ class Command(SiteCommand):
         order = Run.objects.filter(pk=run).first()
         if order is None:
             raise StoryError(_("没有批次 #%(run)s。") % {"run": run})
-        retried = retry_run(order)
+        retried = retry_run(order, by=terminal_name())
         if retried:
             enqueue_run(order)
         self.say(_("批次 %(run)s：%(count)s 篇重新排队。") % {"run": order, "count": retried})

@@ -40,6 +40,43 @@ def test_an_honest_bill_is_settled_as_it_is(attempt: Attempt) -> None:
     assert money() == (price, 0, price, 0)
 
 
+CACHED = [
+    (Decimal("0.075"), 60, 40 * 15 + 60 * 7.5 + 300 * 60),
+    (None, 60, 100 * 15 + 300 * 60),
+    (Decimal(0), 60, 40 * 15 + 300 * 60),
+    (Decimal("0.075"), None, 100 * 15 + 300 * 60),
+    (Decimal("0.075"), 10**6, 100 * 7.5 + 300 * 60),
+]
+
+
+@pytest.mark.both_databases
+@pytest.mark.parametrize(("cached_price", "cached", "cents"), CACHED)
+def test_input_that_was_read_before_has_its_own_price_and_thinking_is_billed_once(
+    attempt: Attempt, cached_price: Decimal | None, cached: int | None, cents: float
+) -> None:
+    """The prices are 0.15 and 0.60 a million tokens; of the 300 that were written 200 were thinking."""
+    LanguageModel.objects.update(cached_input_price=cached_price)
+    attempt = Attempt.objects.select_related("language_model", "story").get()
+    counts = {
+        "prompt_tokens": 100,
+        "completion_tokens": 300,
+        "cached_tokens": cached,
+        "reasoning_tokens": 200,
+    }
+    assert attempts.settle(attempt, state=Attempt.State.COMPLETE, **counts)
+    settled = Attempt.objects.get()
+    assert settled.price is not None and 0 <= settled.price - cents / 100 < 2, "whole micro-USD, rounded up"
+    assert (settled.cached_tokens, settled.reasoning_tokens) == (cached, 200)
+
+
+@pytest.mark.parametrize("odd", [-1, 2**40, 1.5, "60", True])
+def test_an_odd_count_of_cached_tokens_is_not_said(attempt: Attempt, odd: Any) -> None:
+    LanguageModel.objects.update(cached_input_price=0)
+    attempt = Attempt.objects.select_related("language_model", "story").get()
+    attempts.settle(attempt, state="complete", prompt_tokens=100, completion_tokens=300, cached_tokens=odd)
+    assert (Attempt.objects.get().price, Attempt.objects.get().cached_tokens) == (195, None)
+
+
 def test_the_dearest_honest_bill_is_the_reservation(attempt: Attempt) -> None:
     asked = ask_for(attempt.language_model, attempt.story.combo, template=attempt.story.template)
     length = sum(len(message["content"]) for message in asked.messages)

@@ -326,7 +326,7 @@ def test_a_text_that_cannot_be_stored_ends_after_a_few_tries_with_what_is_stored
     assert (odd.state, odd.end_reason, odd.text) == ("interrupted", "cut", "从前有座")
     assert odd.error == commits.NOT_STORED
     assert settled(odd).state == Attempt.State.UNKNOWN
-    assert caplog.text.count("could not be stored") == commits.MAX_FAILED_COMMITS
+    assert caplog.text.count("could not be stored, try") == commits.MAX_FAILED_COMMITS
     for story in others:
         story.refresh_from_db()
         assert (story.state, story.text) == ("written", "从前有座山。")

@@ -84,8 +84,8 @@ class Machine(RuleBasedStateMachine):
         Story.objects.filter(run=self.run_key, slot=slot).update(next_try_at=None)
         for story in [self.load(slot) for _ in range(copies)]:
             claimed = states.is_due(story) and states.claim(story, lease=completion.LEASE)
-            if claimed and (attempt := completion._open(story)):
-                call = Call(story, attempt)
+            if claimed and (opened := completion._open(story)):
+                call = Call(story, opened[0])
                 self.ledger.append(call)
                 self.flying.append(call)
 

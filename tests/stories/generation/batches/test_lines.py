@@ -10,6 +10,7 @@ from hypothesis import strategies as some
 from llm.answers import Answer
 from llm.errors import LLMError
 from stories.generation import attempts, completion
+from stories.generation.batches import results
 from stories.generation.batches.lines import Line, read_answer, read_line, split_lines
 from stories.models import Attempt, BatchOrder, Run, Story
 from stories.runs.lifecycle import count_states
@@ -187,8 +188,9 @@ def test_a_line_that_the_database_does_not_take_ends_its_story_alone(
 ) -> None:
     take_answer = completion.take_answer
 
-    def failing(story: Story, attempt: Attempt, answer: Answer) -> bool:
-        taken = take_answer(story, attempt, answer)
+    # Any: passed on as it came.
+    def failing(story: Story, attempt: Attempt, answer: Answer, **named: Any) -> bool:
+        taken = take_answer(story, attempt, answer, **named)
         if answer.text == "坏":
             raise error("out of range")
         return taken
@@ -197,28 +199,33 @@ def test_a_line_that_the_database_does_not_take_ends_its_story_alone(
     run = odd_line(200, body_of("坏"))
     assert outcome(run) == ("failed", "unknown", "unknown")
     story = run.stories.order_by("slot")[0]
-    assert (story.text, str(story.error)) == ("", "模型服务的回答无法保存，结果不明。")
+    assert (story.text, story.error) == ("", completion.NOT_STORED)
     assert story.attempts.get().price == story.attempts.get().reserved
 
 
 @pytest.mark.both_databases
-def test_a_count_that_no_column_holds_ends_its_story_alone(
+def test_a_count_that_no_column_holds_costs_its_story_the_bill_and_not_the_text(
     odd_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database itself says no, if the edge and the ledger let something pass."""
     for guard in ("llm.token_usage.read_count", "stories.generation.attempts._count"):
         monkeypatch.setattr(guard, lambda value: value)
     run = odd_line(200, body_of(usage={"prompt_tokens": HUGE, "completion_tokens": 1}))
-    assert outcome(run) == ("failed", "unknown", "unknown")
+    story = run.stories.order_by("slot")[0]
+    attempt = story.attempts.get()
+    assert (story.state, story.end_reason, bool(story.text)) == ("written", "stop", True)
+    assert (attempt.state, attempt.price, attempt.error) == (
+        *("complete", attempt.reserved),
+        completion.NOT_COUNTED,
+    )
 
 
 def test_without_the_guard_one_line_holds_up_all(odd_line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
     for guard in ("llm.token_usage.read_count", "stories.generation.attempts._count"):
         monkeypatch.setattr(guard, lambda value: value)
-    monkeypatch.setattr(
-        "stories.generation.batches.results._conclude", lambda *_: (_ for _ in ()).throw(OverflowError)
-    )
+    monkeypatch.setattr(completion, "write_what_can_be", lambda writes, **_: writes[0]())
+    monkeypatch.setattr(results, "write_what_can_be", lambda writes, **_: writes[0]())
     with pytest.raises(OverflowError):
         odd_line(200, body_of(usage={"prompt_tokens": HUGE, "completion_tokens": 1}))
     assert BatchOrder.objects.get().state == "created"

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from stories.generation import attempts, batches
 from stories.models import Attempt, BatchOrder, Run, SpendDay, Story
-from stories.runs.lifecycle import cancel_run, count_states, plan_run, start_run
+from stories.runs.lifecycle import cancel_run, count_states, pause_run, plan_run, resume_run, start_run
 from stories.tasks import enqueue_run
 from tests.factories import make_model, make_template
 from tests.provider import Fault, Provider
@@ -174,8 +174,41 @@ def test_the_budget_bounds_what_is_ordered(provider: Provider) -> None:
     run = begin(budget=1_400)  # two at half price
     advance()
     assert len(provider.batches.requests(provider.batches.only()["id"])) == 2
+    advance()
+    assert len(provider.batches.requests(provider.batches.only()["id"])) == 2, "there is no second one"
     run.refresh_from_db()
     assert run.state == "paused" and run.spent + run.reserved <= 1_400
+    assert "预算" in str(run.pause_reason)
+
+
+def test_a_run_paused_before_its_order_was_created_orders_nothing_until_it_goes_on(
+    provider: Provider, run: Run
+) -> None:
+    provider.next(Fault.RATE_LIMIT, path=BATCHES)
+    assert advance(steps=3).state == "uploaded"
+    pause_run(run, "午休")
+    assert advance().state == "ended"
+    run.refresh_from_db()
+    assert (count_states(run)["queued"], run.reserved, run.spent) == (4, 0, 0)
+    assert len(provider.posts(BATCHES)) == 1, "the one that was refused"
+    resume_run(run)
+    assert advance().state == "created"
+    assert len(provider.batches.requests(provider.batches.only()["id"])) == 4
+
+
+def test_an_empty_account_gets_no_order_until_it_is_paid(provider: Provider, run: Run) -> None:
+    provider.always(Fault.REFUSAL, path=BATCHES, status=402, body='{"error": "Insufficient Balance"}')
+    advance()
+    run.refresh_from_db()
+    assert (run.state, count_states(run)["queued"]) == ("paused", 4)
+    assert "Insufficient Balance" in str(run.pause_reason)
+    Run.objects.update(state="running")  # as a run that was started before the account was empty
+    advance()
+    run.refresh_from_db()
+    assert (run.state, len(provider.posts(BATCHES))) == ("paused", 1)
+    provider.well()
+    resume_run(run)
+    assert advance().state == "created"
 
 
 def test_two_workers_send_one_order(provider: Provider, run: Run) -> None:
