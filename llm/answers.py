@@ -24,7 +24,9 @@ MAX_REASON, MAX_USAGE = 40, 120  # characters that are kept
 class Answer:
     """A whole answer, or a piece of one. Token counts are the provider's own, None where it gave no possible
     one: `odd_usage` then quotes what it sent instead. `finish_reason` is "" if it gave none. `rates` come with a whole
-    answer, or with the first piece.
+    answer, or with the first piece. `thinking` is no part of the text; `begins_anew`: neither is any text before this
+    piece. `opened_inside`: whether the answer began inside its thinking, None where it does not show
+    (`separation.py`).
     """
 
     text: str
@@ -33,6 +35,9 @@ class Answer:
     completion_tokens: int | None = None
     odd_usage: str = ""
     rates: Rates = NOTHING
+    thinking: str = ""
+    begins_anew: bool = False
+    opened_inside: bool | None = None
 
 
 def read_count(value: object) -> int | None:

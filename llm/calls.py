@@ -17,6 +17,7 @@ from llm import clients
 from llm.answers import Answer, read_json, read_whole
 from llm.errors import UNREADABLE, OutcomeUnknown, Refused
 from llm.rate_headers import read_rates
+from llm.separation import separate
 from llm.translation import SILENT, provider_errors
 from sentences import sentence as _
 
@@ -29,6 +30,7 @@ class Ask:
     """One question to a model: chat `messages`, or a legacy `prompt`. `stop` is "" for none.
 
     `max_characters`: an answer is cut after so many, whatever `max_tokens` the provider keeps to.
+    `opens_inside`: the model's answers may begin inside its thinking (`thinking.py`).
     """
 
     model: str
@@ -38,6 +40,7 @@ class Ask:
     temperature: float
     max_tokens: int
     max_characters: int = 20_000
+    opens_inside: bool = False
 
     # Any: the arguments differ in type, and the SDK has no type for all of them together.
     def parameters(self) -> dict[str, object]:
@@ -127,7 +130,7 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
         provider_errors(),
         kind.with_streaming_response.create(**ask.parameters(), timeout=timeout) as response,
     ):
-        answer = read_whole(read_json(_read_body(response)))
+        answer = separate(read_whole(read_json(_read_body(response))), opens_inside=ask.opens_inside)
         return replace(cut(answer, room=ask.max_characters), rates=read_rates(response.headers))
 
 

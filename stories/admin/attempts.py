@@ -31,7 +31,7 @@ class AttemptAdmin(CorrectableAdmin):
     fields = (
         *("purpose", "story", "language_model", "state", "price_shown", "reserved_shown"),
         *("prompt_tokens", "completion_tokens", "doubt", "finish_reason", "error"),
-        *("started_at", "first_text_at", "ended_at", "corrected_at"),
+        *("started_at", "first_thought_at", "first_text_at", "ended_at", "corrected_at"),
     )
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:

@@ -26,7 +26,7 @@ from stories.generation.attempts import open_attempt, settle
 from stories.generation.connections import release_scarce_connection, write_when_free
 from stories.generation.prompts import ask_for
 from stories.generation.text_assembly import TextAssembler
-from stories.language_models import check_endpoint
+from stories.language_models import check_endpoint, learn_opening
 from stories.models import Attempt, Story
 
 T = TypeVar("T")
@@ -125,7 +125,10 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer) -> bool:
     assembler = TextAssembler()
     assembler.add(answer.text)
     assembler.finish()
+    text = assembler.take()
     outcome = outcomes.of_answer(answer.finish_reason)
+    if answer.thinking and not text:
+        outcome = outcomes.of_thought(outcome)
     with transaction.atomic():
         settle(
             attempt,
@@ -135,7 +138,7 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer) -> bool:
             completion_tokens=answer.completion_tokens,
             odd_usage=answer.odd_usage,
         )
-        text = assembler.take()
+        learn_opening(story.model, opened_inside=answer.opened_inside)
         return states.conclude(story, outcome, text=text, length=len(text)) and bool(text)
 
 

@@ -49,7 +49,7 @@ tries ends as refused (`states.requeue`). A story that ends with text is written
 interrupted; a story that ends without text is failed (`states.final_state`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
@@ -66,6 +66,8 @@ FINISH_REASONS = {
     "length": EndReason.LENGTH,
     "content_filter": EndReason.CONTENT_FILTER,
 }
+ONLY_THOUGHT = _("模型只思考了一番，没有写出故事。")
+THOUGHT_TOO_LONG = _("模型的思考用完了长度上限，没有写到故事。")
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,12 @@ def of_answer(finish_reason: str) -> Outcome:
     reason = FINISH_REASONS.get(finish_reason, EndReason.CUT)
     is_complete = reason == EndReason.STOP
     return Outcome(reason, Attempt.State.COMPLETE if is_complete else Attempt.State.INTERRUPTED)
+
+
+def of_thought(outcome: Outcome) -> Outcome:
+    """The outcome of an answer that holds thinking and no text: it says so."""
+    is_long = outcome.reason == EndReason.LENGTH
+    return replace(outcome, error=outcome.error or (THOUGHT_TOO_LONG if is_long else ONLY_THOUGHT))
 
 
 def of_error(error: Exception, *, for_reader: bool, has_text: bool = False) -> Outcome:

@@ -53,7 +53,7 @@ def _settle_line(attempt: Attempt, line: Line) -> None:
         transaction.set_rollback(True)
         return
     try:
-        answer = read_answer(line)
+        answer = read_answer(line, opens_inside=attempt.language_model.opens_inside)
     except LLMError as error:
         completion.take_error(attempt.own_story, attempt, error)
     else:

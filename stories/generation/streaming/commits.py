@@ -13,6 +13,7 @@ from datetime import timedelta
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from sentences import sentence as _
@@ -21,6 +22,7 @@ from stories.generation.connections import AWAY
 from stories.generation.outcomes import Outcome
 from stories.generation.streaming import sql
 from stories.generation.streaming.session import PendingChunk, Session
+from stories.language_models import learn_opening
 from stories.models import Attempt, Story
 
 logger = logging.getLogger(__name__)
@@ -62,8 +64,14 @@ def _waits_for_one_row(error: Exception) -> bool:
 def _commit_together(batch: Sequence[PendingChunk]) -> list[Committed]:
     with transaction.atomic():
         _bound_lock_waits()
-        appended = sql.append([(chunk.session.story, chunk.text) for chunk in batch if chunk.text])
-        _mark_first_text([chunk.session for chunk in batch if chunk.session.story.pk in appended])
+        appended = sql.append(
+            [(chunk.session.story, chunk.text) for chunk in batch if chunk.text and not chunk.anew]
+        )
+        appended |= {chunk.session.story.pk for chunk in batch if chunk.anew and _begin_anew(chunk)}
+        _mark_first_thought([chunk.session.attempt for chunk in batch if chunk.thought])
+        _mark_first_text(
+            [chunk.session.attempt for chunk in batch if chunk.text and chunk.session.story.pk in appended]
+        )
         return [_conclude(chunk, appended=chunk.session.story.pk in appended) for chunk in batch]
 
 
@@ -106,17 +114,28 @@ def _bound_lock_waits() -> None:
             cursor.execute("SET LOCAL lock_timeout = '200ms'")
 
 
-def _mark_first_text(sessions: Sequence[Session]) -> None:
-    first = [session.attempt.pk for session in sessions if session.attempt.state == Attempt.State.SUBMITTING]
+def _begin_anew(chunk: PendingChunk) -> bool:
+    return states.begin_anew(chunk.session.story, name=chunk.anew, text=chunk.before + chunk.text)
+
+
+def _mark_first_thought(calls: Sequence[Attempt]) -> None:
+    if calls:
+        _open(calls).update(state=Attempt.State.STREAMING, first_thought_at=timezone.now())
+
+
+def _mark_first_text(calls: Sequence[Attempt]) -> None:
+    first = [call for call in calls if call.first_text_at is None]
     if first:
-        Attempt.objects.filter(pk__in=first, state=Attempt.State.SUBMITTING).update(
-            state=Attempt.State.STREAMING, first_text_at=timezone.now()
-        )
+        _open(first).update(state=Attempt.State.STREAMING, first_text_at=timezone.now())
+
+
+def _open(calls: Sequence[Attempt]) -> QuerySet[Attempt]:
+    return Attempt.objects.filter(pk__in=[call.pk for call in calls], state__in=Attempt.OPEN)
 
 
 def _conclude(chunk: PendingChunk, *, appended: bool) -> Committed:
-    offset = len(chunk.session.story.text)
-    if chunk.text and not appended:
+    offset = len(chunk.before)
+    if (chunk.text or chunk.anew) and not appended:
         return _catch_up(chunk)
     if chunk.outcome and not _end(chunk.session, chunk.outcome, length=offset + len(chunk.text)):
         return _catch_up(chunk)
@@ -135,6 +154,7 @@ def _end(session: Session, outcome: Outcome, *, length: int) -> bool:
             odd_usage=session.odd_usage,
             error=outcome.error,
         )
+        learn_opening(session.story.model, opened_inside=session.opened_inside)
     return ended
 
 
@@ -144,7 +164,7 @@ def _catch_up(chunk: PendingChunk) -> Committed:
     If the row is ours and holds a prefix of our text, writing goes on from there. Else the story is lost to us.
     """
     session = chunk.session
-    whole = session.story.text + chunk.text
+    whole = chunk.before + chunk.text
     row = states.mine(session.story).values_list("text", flat=True).first()
     if row is not None and whole.startswith(row) and row != session.story.text:
         rest = whole[len(row) :]
