@@ -38,5 +38,5 @@ async def stream(api: AsyncOpenAI, ask: Ask) -> AsyncIterator[Answer]:
                 if splitter.is_endless:
                     yield Answer("", "length")
                     return
-            last = splitter.finish()
-            yield cut(last, room=ask.max_characters if last.begins_anew else room)
+            if (last := splitter.finish()) != Answer("", ""):
+                yield cut(last, room=ask.max_characters if last.begins_anew else room)

@@ -71,7 +71,7 @@ class ThinkingSplitter:
     """Splits one answer. Wherever the answer is cut into pieces, the parts add up to the same.
 
     `opens_inside`: the model's answers begin inside a block, so no text is given before the end of one, or of the
-    answer. `opened_inside` is what this answer showed of that; None if it showed nothing.
+    answer. `opened_inside` is what this answer showed of that; None if it showed nothing new.
     """
 
     def __init__(self, *, opens_inside: bool = False) -> None:
@@ -113,8 +113,7 @@ class ThinkingSplitter:
         if self._held is not None:
             held, self._held = self._held, None
             part += self._add_text(held) if is_complete else Part(thinking=held)
-        if is_complete and not self._has_thought and not self._is_fresh:
-            self.opened_inside = False
+            self.opened_inside = False if is_complete and part.text.strip() else None
         return part
 
     def _add(self, text: str) -> Part:

@@ -140,7 +140,7 @@ def test_where_the_server_gives_thinking_apart_nothing_is_held() -> None:
     [
         ("想</think>从前", True),
         ("<think>想</think>从前", None),
-        ("从前", False),
+        ("从前", None),
         ("", None),
         ("<think>想", None),
     ],
