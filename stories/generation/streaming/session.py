@@ -98,6 +98,7 @@ class Session:
 
     def _begin_anew(self) -> None:
         """Drops the text of this call so far. Commits of it, one of which may be on its way, are taken back."""
+        self.thought += len(self.story.text) - len(self.base) + len(self.pending)
         self.assembler, self.pending = TextAssembler(self.base), ""
         self.epoch += 1
         if self._was_handed_over:
