@@ -2,24 +2,29 @@
 
 from dataclasses import replace
 
-from llm.answers import Answer
+from llm.answers import NOTHING_SAID, Answer
+from llm.finish_reasons import LENGTH, STOP
 from llm.thinking import Part, ThinkingSplitter
 
 MAX_THINKING = 400_000  # characters of one answer: more than any length limit that we ask for
 
 
 class AnswerSplitter:
-    """Takes the pieces of one answer in order. `opens_inside`: see `ThinkingSplitter`."""
+    """Takes the pieces of one answer in order, and cuts its text after `most` characters, thinking not counted.
 
-    def __init__(self, *, opens_inside: bool = False) -> None:
+    `opens_inside`: see `ThinkingSplitter`.
+    """
+
+    def __init__(self, *, most: int, opens_inside: bool = False) -> None:
         self._splitter = ThinkingSplitter(opens_inside=opens_inside)
+        self._most = self._room = most
         self._thought = 0
         self._finish_reason = ""
 
     @property
-    def is_endless(self) -> bool:
-        """Whether the answer has thought for longer than any that we asked for."""
-        return self._thought > MAX_THINKING
+    def is_full(self) -> bool:
+        """Whether nothing more of the answer is wanted: its text was cut, or it thinks without end."""
+        return self._room < 0 or self._thought > MAX_THINKING
 
     def take(self, piece: Answer) -> Answer:
         """The piece, its thinking apart. `Answer.begins_anew`: all text before it was thinking, too."""
@@ -30,20 +35,25 @@ class AnswerSplitter:
 
     def finish(self) -> Answer:
         """What was held back, once the answer has ended, and what it showed of its model."""
-        part = self._splitter.finish(is_complete=self._finish_reason == "stop")
-        return replace(self._with(Answer("", ""), part), opened_inside=self._splitter.opened_inside)
+        part = self._splitter.finish(is_complete=self._finish_reason == STOP)
+        return replace(self._with(NOTHING_SAID, part), opened_inside=self._splitter.opened_inside)
 
     def _with(self, piece: Answer, part: Part) -> Answer:
-        thinking = piece.thinking + part.thinking
+        thinking, room = piece.thinking + part.thinking, self._most if part.begins_anew else self._room
         self._thought += len(thinking)
-        return replace(piece, text=part.text, thinking=thinking, begins_anew=part.begins_anew)
+        self._room = room - len(part.text)
+        piece = replace(piece, text=part.text[: max(0, room)], thinking=thinking, begins_anew=part.begins_anew)
+        return replace(piece, finish_reason=LENGTH) if self.is_full else piece
 
 
 def separate(answer: Answer, *, opens_inside: bool = False) -> Answer:
-    """A whole answer, its thinking apart."""
-    splitter = AnswerSplitter(opens_inside=opens_inside)
-    first, last = splitter.take(answer), splitter.finish()
-    part = Part(first.text, first.thinking) + Part(last.text, last.thinking, last.begins_anew)
+    """A whole answer, its thinking apart. The text is not cut."""
+    splitter = ThinkingSplitter(opens_inside=opens_inside)
+    apart = splitter.note_thinking() if answer.thinking else Part()
+    part = apart + splitter.feed(answer.text) + splitter.finish(is_complete=answer.finish_reason == STOP)
     return replace(
-        first, text=part.text, thinking=part.thinking, begins_anew=False, opened_inside=last.opened_inside
+        answer,
+        text=part.text,
+        thinking=answer.thinking + part.thinking,
+        opened_inside=splitter.opened_inside,
     )

@@ -98,7 +98,7 @@ def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
         settled = settle(
             attempt,
             state=Attempt.State.COMPLETE,
-            finish_reason=answer.finish_reason,
+            finish_reason=answer.finish_word,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
         )

@@ -126,17 +126,18 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer) -> bool:
     assembler.add(answer.text)
     assembler.finish()
     text = assembler.take()
-    outcome = outcomes.of_answer(answer.finish_reason)
+    outcome = outcomes.of_answer(answer.finish_reason, refusal=answer.refusal)
     if answer.thinking and not text:
         outcome = outcomes.of_thought(outcome)
     with transaction.atomic():
         settle(
             attempt,
             state=outcome.attempt_state,
-            finish_reason=answer.finish_reason,
+            finish_reason=answer.finish_word,
             prompt_tokens=answer.prompt_tokens,
             completion_tokens=answer.completion_tokens,
             odd_usage=answer.odd_usage,
+            error=outcome.error,
         )
         learn_opening(story.model, opened_inside=answer.opened_inside)
         return states.conclude(story, outcome, text=text, length=len(text)) and bool(text)

@@ -148,7 +148,7 @@ def _end(session: Session, outcome: Outcome, *, length: int) -> bool:
         attempts.settle(
             session.attempt,
             state=outcome.attempt_state,
-            finish_reason=session.finish_reason,
+            finish_reason=session.finish_word,
             prompt_tokens=session.prompt_tokens,
             completion_tokens=session.completion_tokens,
             odd_usage=session.odd_usage,

@@ -11,9 +11,11 @@ from llm.errors import LLMError
 from llm.rate_headers import NOTHING, Rates
 from llm.thinking import without_thinking
 from stories.generation import outcomes, states
-from stories.generation.outcomes import Outcome
+from stories.generation.outcomes import MAX_REFUSAL, Outcome
 from stories.generation.text_assembly import TextAssembler
 from stories.models import Attempt, Story
+
+COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 
 
 @dataclass(eq=False)
@@ -41,8 +43,12 @@ class Session:
     """Characters of thinking, which are kept nowhere."""
     opened_inside: bool | None = None
     finish_reason: str = ""
+    finish_word: str = ""
+    refusal: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     odd_usage: str = ""
     rates: Rates = NOTHING
     error: LLMError | None = None
@@ -87,12 +93,13 @@ class Session:
         self.assembler.add(piece.text)
         self.pending += self.assembler.take()
         self.rates = self.rates if piece.rates == NOTHING else piece.rates
+        self.refusal += piece.refusal if len(self.refusal) < MAX_REFUSAL else ""
         self.finish_reason = piece.finish_reason or self.finish_reason
+        self.finish_word = piece.finish_word or self.finish_word
         self.odd_usage = piece.odd_usage or self.odd_usage
-        self.prompt_tokens = self.prompt_tokens if piece.prompt_tokens is None else piece.prompt_tokens
-        if piece.completion_tokens is not None:
-            self.completion_tokens = piece.completion_tokens
-
+        for name in COUNTS:
+            if (count := getattr(piece, name)) is not None:
+                setattr(self, name, count)
         if piece.opened_inside is not None:
             self.opened_inside = piece.opened_inside
 
@@ -107,8 +114,11 @@ class Session:
     def finish(self, failure: BaseException | None) -> None:
         """Takes the text that the assembler still held back, and sets the outcome: nothing more will come.
 
-        `failure`: the error that ended the call; a `CancelledError` if a person stopped it.
+        `failure`: the error that ended the call; a `CancelledError` if a person stopped it. It matters no more once the
+        provider has ended the answer.
         """
+        if self.finish_reason:
+            failure = None
         self.assembler.finish()
         self.pending += self.assembler.take()
         if not self.completion_tokens and (self.has_text or self.thought):
@@ -119,9 +129,10 @@ class Session:
     def _outcome_of(self, failure: BaseException | None) -> Outcome:
         if isinstance(failure, Exception):
             return outcomes.of_error(failure, for_reader=True, has_text=self.has_text)
-        outcome = outcomes.of_answer(self.finish_reason) if failure is None else outcomes.of_stop()
-        is_thought = failure is None and self.thought and not self.has_text
-        return outcomes.of_thought(outcome) if is_thought else outcome
+        if failure is not None:
+            return outcomes.of_stop()
+        outcome = outcomes.of_answer(self.finish_reason, refusal=self.refusal)
+        return outcomes.of_thought(outcome) if self.thought and not self.has_text else outcome
 
     def pending_chunk(self) -> "PendingChunk":
         """What a commit that begins now has to write."""
