@@ -31,7 +31,9 @@ class Answer:
     `finish_reason` is "stop", "length" or "content_filter", "" if the answer did not end so; `finish_word` is what the
     provider called it. `refusal` holds the words in which the model declined, `thinking` what it thought before it
     wrote; neither is story. Token counts are the provider's own, None where it gave no possible one: `odd_usage` then
-    quotes what it sent instead. `rates` come with a whole answer, or with the first piece.
+    quotes what it sent instead. `rates` come with a whole answer, or with the first piece. `begins_anew`: all text
+    before this piece was thinking. `opened_inside`: whether the answer began inside its thinking, None where it shows
+    nothing new (`separation.py`).
     """
 
     text: str
@@ -45,6 +47,8 @@ class Answer:
     cached_tokens: int | None = None
     reasoning_tokens: int | None = None
     finish_word: str = ""
+    begins_anew: bool = False
+    opened_inside: bool | None = None
 
 
 NOTHING_SAID = Answer("")

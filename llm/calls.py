@@ -18,6 +18,7 @@ from llm.answer_stream import AnswerReader
 from llm.answers import Answer, join
 from llm.errors import UNREADABLE, OutcomeUnknown, Refused
 from llm.rate_headers import read_rates
+from llm.separation import separate
 from llm.translation import SILENT, provider_errors
 from sentences import sentence as _
 
@@ -30,6 +31,7 @@ class Ask:
     """One question to a model: chat `messages`, or a legacy `prompt`. `stop` is "" for none.
 
     `max_characters`: an answer is cut after so many, whatever `max_tokens` the provider keeps to.
+    `opens_inside`: the model's answers may begin inside its thinking (`thinking.py`).
     """
 
     model: str
@@ -39,6 +41,7 @@ class Ask:
     temperature: float
     max_tokens: int
     max_characters: int = 20_000
+    opens_inside: bool = False
 
     # Any: the arguments differ in type, and the SDK has no type for all of them together.
     def parameters(self) -> dict[str, object]:
@@ -128,7 +131,7 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
         provider_errors(),
         kind.with_streaming_response.create(**ask.parameters(), timeout=timeout) as response,
     ):
-        answer = join(_read_pieces(response))
+        answer = separate(join(_read_pieces(response)), opens_inside=ask.opens_inside)
         return replace(cut(answer, room=ask.max_characters), rates=read_rates(response.headers))
 
 

@@ -9,9 +9,10 @@ from openai import AsyncOpenAI
 
 from llm.answer_stream import AnswerReader
 from llm.answers import Answer
-from llm.calls import Ask, cut
+from llm.calls import Ask
 from llm.errors import LLMError
 from llm.rate_headers import read_rates
+from llm.separation import AnswerSplitter
 from llm.translation import provider_errors
 
 logger = logging.getLogger(__name__)
@@ -29,23 +30,25 @@ async def stream(api: AsyncOpenAI, ask: Ask) -> AsyncIterator[Answer]:
     # Any: no type of the SDK covers both kinds of completions.
     create: Any = (api.chat.completions if ask.messages else api.completions).with_streaming_response.create
     extra = {"stream": True, "stream_options": {"include_usage": True}}
-    room, reader = ask.max_characters, AnswerReader()
+    reader = AnswerReader()
+    splitter = AnswerSplitter(most=ask.max_characters, opens_inside=ask.opens_inside)
     with provider_errors():
         async with create(**ask.parameters(), **extra) as response:
             yield Answer("", rates=read_rates(response.headers))
             chunks = response.iter_bytes()
             async for chunk in chunks:
                 for piece in reader.feed(chunk):
-                    yield cut(piece, room=room)
-                    room -= len(piece.text)
-                    if room < 0:
+                    yield splitter.take(piece)
+                    if splitter.is_full:
                         return
                 if reader.has_ended:
+                    yield splitter.finish()
                     for piece in await _read_epilogue(chunks, reader):
                         yield piece
                     return
             for piece in reader.close():
-                yield cut(piece, room=room)
+                yield splitter.take(piece)
+            yield splitter.finish()
 
 
 async def _read_epilogue(chunks: AsyncIterator[bytes], reader: AnswerReader) -> list[Answer]:

@@ -100,6 +100,12 @@ def reprice(model: LanguageModel, prices: Prices, *, by: Actor) -> bool:
     return True
 
 
+def learn_opening(model: LanguageModel, *, opened_inside: bool | None) -> None:
+    """Keeps what an answer showed (`Answer.opened_inside`), where it differs from what we took for true."""
+    if opened_inside is not None and opened_inside != model.opens_inside:
+        LanguageModel.objects.filter(pk=model.pk).update(opens_in_thinking=opened_inside)
+
+
 def prices_of(model: LanguageModel) -> Prices:
     return Prices(*(getattr(model, name) for name in PRICES))
 

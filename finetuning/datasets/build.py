@@ -27,6 +27,7 @@ class Preview:
     training_rows: int
     validation_rows: int
     duplicates: int
+    thinking: int
     tokens: int
     problem: str
 
@@ -42,7 +43,14 @@ def preview_dataset(
     selection = select_rows(runs=runs, since=since)
     tokens = count_tokens(selection.training, format=format, stop="")
     problem = _too_few(selection, runs=runs, since=since)
-    return Preview(len(selection.training), len(selection.validation), selection.duplicates, tokens, problem)
+    return Preview(
+        len(selection.training),
+        len(selection.validation),
+        selection.duplicates,
+        selection.thinking,
+        tokens,
+        problem,
+    )
 
 
 def build_dataset(
@@ -93,6 +101,12 @@ def _too_few(selection: Selection, *, runs: Collection[Run], since: Dataset | No
     if selection.rows >= MINIMUM_ROWS:
         return ""
     words = {"rows": selection.rows, "minimum": MINIMUM_ROWS, "duplicates": selection.duplicates}
+    if selection.thinking:
+        words["thinking"] = selection.thinking
+        return _(
+            "只有 %(rows)s 篇可用的已采纳故事，至少要 %(minimum)s 篇。另有 %(thinking)s 篇的正文里有模型的思考，"
+            "不能用来训练：请先运行 mend_thinking。"
+        ) % (words)
     if selection.duplicates:
         return _(
             "只有 %(rows)s 篇可用的已采纳故事（另有 %(duplicates)s 篇重复），至少要 %(minimum)s 篇。"

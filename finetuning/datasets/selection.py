@@ -8,6 +8,7 @@ from uuid import UUID
 from django.db.models import QuerySet
 
 from finetuning.models import Dataset, DatasetRow
+from llm.thinking import holds_tag
 from stories.models import Run, Story
 from stories.values.combos import Combo
 
@@ -32,11 +33,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Selection:
-    """The rows of both splits, each in its final order, and how many exact duplicates were left out."""
+    """The rows of both splits, each in its final order, and how many were left out: exact duplicates, and texts
+    that hold what a model thought before it wrote.
+    """
 
     training: list[Row]
     validation: list[Row]
     duplicates: int
+    thinking: int
 
     @property
     def rows(self) -> int:
@@ -48,13 +52,15 @@ def select_rows(*, runs: Collection[Run], since: Dataset | None) -> Selection:
     rows = sorted(_read(approved_stories(runs=runs)), key=lambda row: (row.content, str(row.story_id)))
     if since:
         rows = _without(rows, since=since)
+    stories = [row for row in rows if not holds_tag(row.text)]
+    thinking, rows = len(rows) - len(stories), stories
     once = list({row.text: row for row in reversed(rows)}.values())
     once.reverse()
     training = [row for row in once if not is_held_back(row.combo)]
     validation = [row for row in once if is_held_back(row.combo)]
     if len(training) < MINIMUM_ROWS:
         training, validation = once, []
-    return Selection(training, validation, duplicates=len(rows) - len(once))
+    return Selection(training, validation, duplicates=len(rows) - len(once), thinking=thinking)
 
 
 def approved_stories(*, runs: Collection[Run]) -> QuerySet[Story]:

@@ -63,7 +63,7 @@
       else if (part) appendLine(part);
     }
     counter.textContent = size ? fill(counter.dataset.say, size) : "";
-    waiting.hidden = size > 0;
+    hideWait();
   }
 
   function appendLine(line) {
@@ -86,6 +86,15 @@
   // ---- what the page says ----------------------------------------------------------------------------------
 
   let state = page.dataset.state;
+  let thinkingSince = null; // on the clock of performance.now(), while the model thinks and does not write yet
+
+  function think(seconds) {
+    thinkingSince = seconds === undefined ? null : performance.now() - 1000 * seconds;
+  }
+
+  function hideWait() {
+    waiting.hidden = !UNFINISHED.includes(state) || (size > 0 && thinkingSince === null);
+  }
 
   function fill(sentence, n) {
     return sentence.replace("{n}", String(n));
@@ -98,6 +107,7 @@
   function sayState({ position, reason, wait } = {}) {
     let sentence = status.dataset[`say_${state}`] || "";
     if (state === "queued" && position) sentence = fill(status.dataset.say_position, position);
+    if (state === "writing" && thinkingSince !== null) sentence = status.dataset.say_thinking;
     if (state === "queued" && wait) sentence = fill(status.dataset.say_wait, Math.ceil(wait / 60));
     const why = state === "interrupted" || state === "failed" ? status.dataset[`why_${reason}`] : "";
     say(why ? `${sentence} · ${why}` : sentence);
@@ -113,7 +123,8 @@
     }
     for (const button of page.querySelectorAll("[data-act] button")) button.disabled = false;
     if (unsent && !busy) unsent.hidden = true;
-    waiting.hidden = !busy || size > 0;
+    hideWait();
+    showWait();
     sayState(details);
     showLatest();
   }
@@ -122,7 +133,12 @@
   const clock = setInterval(showWait, 1000);
 
   function showWait() {
-    waiting.textContent = fill(waiting.dataset.say, Math.round(waitedAtLoad + performance.now() / 1000));
+    const now = performance.now();
+    const [words, seconds] =
+      thinkingSince === null
+        ? [waiting.dataset.say, waitedAtLoad + now / 1000]
+        : [waiting.dataset.say_thinking, (now - thinkingSince) / 1000];
+    waiting.textContent = fill(words, Math.round(seconds));
   }
 
   // ---- scrolling: keep up near the end, never against the reader ---------------------------------------------
@@ -175,6 +191,7 @@
       const kept = message.attempt === attempt ? message.offset : 0;
       attempt = message.attempt || "";
       if (kept < size) hold(firstPoints(held, kept));
+      think(undefined);
       enter(message.state);
       if (unsent && !unsent.hidden) stop(); // it could not be sent while nobody was there
     },
@@ -193,11 +210,13 @@
       keepUp();
     },
     state(message) {
+      think(message.thinking);
       enter(message.state, message);
     },
     end(message) {
       finished = true;
       clearInterval(clock);
+      think(undefined);
       enter(message.state, message);
       keepUp();
       if (message.length !== size) window.location.reload(); // the server's page is always whole
@@ -287,6 +306,7 @@
     if (unsent && !unsent.hidden) post();
   });
 
+  if (waiting.dataset.thinking) think(Number(waiting.dataset.thinking));
   showWait();
   hold(JSON.parse(document.getElementById("story-text").textContent));
   connect();

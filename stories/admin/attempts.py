@@ -32,7 +32,7 @@ class AttemptAdmin(CorrectableAdmin):
         *("purpose", "story", "language_model", "state", "price_shown", "reserved_shown"),
         *("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "is_probe"),
         *("doubt", "finish_reason", "error"),
-        *("started_at", "first_text_at", "ended_at", "corrected_at"),
+        *("started_at", "first_thought_at", "first_text_at", "ended_at", "corrected_at"),
     )
 
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:

@@ -31,7 +31,7 @@ from stories.generation.connections import (
 )
 from stories.generation.prompts import ask_for
 from stories.generation.text_assembly import TextAssembler
-from stories.language_models import check_endpoint
+from stories.language_models import check_endpoint, learn_opening
 from stories.models import Attempt, Story
 from stories.provider_accounts import note_refusal
 
@@ -178,12 +178,15 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer, *, is_counted: b
     assembler = TextAssembler()
     assembler.add(answer.text)
     assembler.finish()
+    text = assembler.take()
     outcome = outcomes.of_answer(answer.finish_reason, refusal=answer.refusal)
+    if answer.thinking and not text:
+        outcome = outcomes.of_thought(outcome)
     bill = {name: getattr(answer, name) for name in BILL} if is_counted else {}
     error = outcome.error or ("" if is_counted else NOT_COUNTED)
     with transaction.atomic():
         settle(attempt, state=outcome.attempt_state, finish_reason=answer.finish_word, error=error, **bill)
-        text = assembler.take()
+        learn_opening(story.model, opened_inside=answer.opened_inside)
         return states.conclude(story, outcome, text=text, length=len(text)) and bool(text)
 
 

@@ -54,7 +54,7 @@ tries ends as refused (`states.requeue`). A story that ends with text is written
 interrupted; a story that ends without text is failed (`states.final_state`).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from llm.errors import Declined, FailedAnswer, LLMError, OutOfMoney, Refused, TryAgainLater
@@ -73,6 +73,8 @@ FINISH_REASONS = {
     "length": EndReason.LENGTH,
     "content_filter": EndReason.CONTENT_FILTER,
 }
+ONLY_THOUGHT = _("模型只思考了一番，没有写出故事。")
+THOUGHT_TOO_LONG = _("模型的思考用完了长度上限，没有写到故事。")
 UNBILLED: dict[type[LLMError], EndReason] = {
     OutOfMoney: EndReason.QUOTA,
     Declined: EndReason.CONTENT_FILTER,
@@ -106,6 +108,12 @@ def of_answer(finish_reason: str, *, refusal: str = "") -> Outcome:
     words = {"words": redact(refusal.strip(), most=MAX_REFUSAL)}
     error: Words = _("模型不肯写：%(words)s") % words if refusal.strip() else ""
     return Outcome(reason, Attempt.State.INTERRUPTED, error)
+
+
+def of_thought(outcome: Outcome) -> Outcome:
+    """The outcome of an answer that holds thinking and no text: it says so."""
+    is_long = outcome.reason == EndReason.LENGTH
+    return replace(outcome, error=outcome.error or (THOUGHT_TOO_LONG if is_long else ONLY_THOUGHT))
 
 
 def of_error(error: Exception, *, for_reader: bool, has_text: bool = False) -> Outcome:

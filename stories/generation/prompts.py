@@ -67,6 +67,7 @@ def ask_for(
         stop=model.stop,
         temperature=usual if temperature is None else temperature,
         max_tokens=max_tokens,
+        opens_inside=model.opens_inside,
         max_characters=max(0, min(max_tokens * CHARACTERS, MAX_LENGTH - len(text_so_far))),
     )
 

@@ -63,7 +63,7 @@ def claim(story: Story, *, lease: timedelta) -> bool:
     queued = Story.objects.filter(
         due, wanted, state=Story.State.QUEUED, stop_requested=False, length=story.length
     )
-    name = story.attempt_name if story.text and story.attempt_name else uuid.uuid4().hex[:16]
+    name = story.attempt_name if story.text and story.attempt_name else new_name()
     return leases.take(
         queued,
         story,
@@ -76,6 +76,11 @@ def claim(story: Story, *, lease: timedelta) -> bool:
         error="",
         checked_at=None,
     )
+
+
+def new_name() -> str:
+    """An opaque name for a text that begins at code point 0."""
+    return uuid.uuid4().hex[:16]
 
 
 def requeue(story: Story, *, error: Words, seconds: float, use_up_try: bool) -> bool:
@@ -251,6 +256,14 @@ def unedited(story: Story) -> dict[str, object]:
     """The state of a story whose only edit was undone: the state that its call ended in."""
     was_cut = story.end_reason not in ("", EndReason.STOP)
     return {"state": Story.State.INTERRUPTED if was_cut else Story.State.WRITTEN}
+
+
+def begin_anew(story: Story, *, name: str, text: str) -> bool:
+    """Puts `text` in place of what we committed of a story: a part of that was the model's thinking.
+
+    It is another text, so it has another name. May be repeated. False if the story is no longer ours.
+    """
+    return bool(mine(story).update(text=text, length=len(text), attempt_name=name))
 
 
 def snooze(story: Story, *, seconds: float) -> bool:

@@ -4,6 +4,7 @@ import asyncio
 import math
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from functools import cache
 from typing import TypeVar
 from uuid import UUID
@@ -26,7 +27,8 @@ MIN_WAIT = 10  # seconds; a viewer is not told of a shorter wait
 
 def take_snapshots(keys: Iterable[UUID]) -> dict[UUID, Snapshot]:
     """The rows of the stories, read anew; a story that is gone is missing."""
-    return {row.pk: _snapshot(row) for row in Story.objects.filter(pk__in=list(keys)).only(*COLUMNS)}
+    rows = Story.objects.filter(pk__in=list(keys)).only(*COLUMNS).with_thinking()
+    return {row.pk: _snapshot(row) for row in rows}
 
 
 def _snapshot(row: Story) -> Snapshot:
@@ -38,6 +40,7 @@ def _snapshot(row: Story) -> Snapshot:
         reason=row.end_reason,
         position=queue_position(row) if row.state == Story.State.QUEUED else None,
         wait=seconds_to_wait(row),
+        thinking=_seconds_since(row.thinking_since),
     )
 
 
@@ -58,6 +61,17 @@ def seconds_to_wait(story: Story) -> int:
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, thread_name_prefix="sockets-database")
+
+
+def seconds_of_thinking(story: Story) -> int | None:
+    """Seconds since the model began to think, which it still does; None if it does not."""
+    if story.state != Story.State.WRITING:
+        return None
+    return _seconds_since(Story.objects.filter(pk=story.pk).with_thinking().get().thinking_since)
+
+
+def _seconds_since(moment: datetime | None) -> int | None:
+    return None if moment is None else max(0, int((timezone.now() - moment).total_seconds()))
 
 
 # Any: whatever the function takes.

@@ -21,7 +21,8 @@ class Snapshot:
     """A story's row as viewers need it: its final text under that text's name.
 
     `position` in the queue is None unless queued. `wait`: the seconds until a queued story's model is asked again, if
-    its provider asked for a pause; else 0.
+    its provider asked for a pause; else 0. `thinking`: the seconds that the model has been thinking, None once it
+    writes.
     """
 
     attempt: str
@@ -31,6 +32,7 @@ class Snapshot:
     reason: str
     position: int | None
     wait: int = 0
+    thinking: int | None = None
 
     @property
     def wait_minutes(self) -> int:
@@ -57,6 +59,7 @@ class Viewer:
         self.state = ""
         self.position: int | None = None
         self.wait_minutes = 0
+        self.is_thinking = False
         self.greeted = False
         self.ended = False
 
@@ -90,7 +93,7 @@ class Viewer:
         if publication["fence"] < self.fence:
             return []
         is_newer = publication["attempt"] != self.attempt or publication["fence"] > self.fence
-        if is_newer or self.state != Story.State.WRITING:
+        if is_newer or self.is_thinking or self.state != Story.State.WRITING:
             return None
         known = self.offset - publication["offset"]
         if known < 0:
@@ -114,12 +117,14 @@ class Viewer:
         return [{"type": "restart", "attempt": row.attempt}]
 
     def _state(self, row: Snapshot) -> list[Message]:
-        known = (self.state, self.position, self.wait_minutes)
-        if row.has_ended or (row.state, row.position, row.wait_minutes) == known:
+        known = (self.state, self.position, self.wait_minutes, self.is_thinking)
+        told = (row.state, row.position, row.wait_minutes, row.thinking is not None)
+        if row.has_ended or told == known:
             return []
-        self.state, self.position, self.wait_minutes = row.state, row.position, row.wait_minutes
-        message: Message = {"type": "state", "state": row.state} | ({"wait": row.wait} if row.wait else {})
-        return [message | ({"position": row.position} if row.position is not None else {})]
+        self.state, self.position, self.wait_minutes, self.is_thinking = told
+        details = {"wait": row.wait or None, "position": row.position, "thinking": row.thinking}
+        known_details = {name: value for name, value in details.items() if value is not None}
+        return [{"type": "state", "state": row.state} | known_details]
 
     def _text(self, text: str) -> Message:
         message = {"type": "text", "offset": self.offset, "text": text}

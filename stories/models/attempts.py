@@ -70,6 +70,7 @@ class Attempt(models.Model):
     doubt = SentenceField(_("账单存疑"), blank=True)
     corrected_at = models.DateTimeField(_("费用更正时间"), null=True, blank=True)
     started_at = models.DateTimeField(_("开始时间"), auto_now_add=True)
+    first_thought_at = models.DateTimeField(_("开始思考时间"), null=True, blank=True)
     first_text_at = models.DateTimeField(_("首字时间"), null=True, blank=True)
     ended_at = models.DateTimeField(_("结束时间"), null=True, blank=True)
 

@@ -19,6 +19,7 @@ class Flag(models.Model):
         UNFINISHED = "unfinished", _("结尾没写完")
         NOT_CHINESE = "not_chinese", _("不是中文")
         LEFTOVER = "leftover", _("残留的提示或标记")
+        THINKING = "thinking", _("残留的思考过程")
         TRUNCATED = "truncated", _("被截断")
         DUPLICATE = "duplicate", _("与别篇近似")
 

@@ -8,6 +8,8 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from llm.thinking import seems_to_open_inside
+
 MAX_USD = Decimal(10_000)
 """What a million tokens may cost at most: above any price list, and far from what the counters hold."""
 PRICES = ("input_price", "output_price", "training_price", "cached_input_price")
@@ -74,6 +76,15 @@ class LanguageModel(models.Model):
     output_price = _price(_("输出价"))
     training_price = _price(_("训练价"))
     cached_input_price = _price(_("缓存输入价"))
+    opens_in_thinking = models.BooleanField(
+        _("回答从思考里开始"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "模型的回答不写思考的开头标签，只写结尾（…</think>）。这样的回答等思考结束才给读者看。"
+            "空白：按名称判断，直到它的回答说明了。"
+        ),
+    )
     shutdown_date = models.DateField(_("停用日期"), null=True, blank=True)
     promoted_at = models.DateTimeField(_("启用时间"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("创建时间"), auto_now_add=True)
@@ -92,3 +103,8 @@ class LanguageModel(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def opens_inside(self) -> bool:
+        """Whether its answers may begin inside its thinking: as learnt, else as its name says."""
+        return seems_to_open_inside(self.name) if self.opens_in_thinking is None else self.opens_in_thinking

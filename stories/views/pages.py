@@ -14,7 +14,7 @@ from stories.forms import ReportForm
 from stories.library import pages
 from stories.library.labels import label_line
 from stories.live import viewer
-from stories.live.snapshots import queue_position, seconds_to_wait
+from stories.live.snapshots import queue_position, seconds_of_thinking, seconds_to_wait
 from stories.models import EndReason, Story
 from stories.readers import identity, reactions
 from stories.readers.identity import Reader
@@ -40,6 +40,7 @@ def show_story(
         "unfinished": not story.has_ended,
         "position": queue_position(story) if story.state == Story.State.QUEUED else 0,
         "wait_minutes": viewer.in_minutes(seconds_to_wait(story)),
+        "thinking": seconds_of_thinking(story),
         "waited": int((timezone.now() - story.created_at).total_seconds()),
         "may_control": story.origin == Story.Origin.READER and identity.may_stop(reader, story),
         "versions": _versions(reader, story),

@@ -23,6 +23,7 @@ from llm.errors import (
 )
 from llm.event_stream import LineSplitter
 from llm.redaction import redact
+from llm.separation import separate
 from sentences import sentence as _
 
 NOT_RUN = ("batch_expired", "batch_cancelled")
@@ -59,13 +60,16 @@ def read_line(raw: bytes) -> Line:
     return Line(found[1].decode(errors="replace") if found else "", None)
 
 
-def read_answer(line: Line) -> Answer:
-    """The answer in a line. Raises what the same answer would have raised in a call of its own."""
+def read_answer(line: Line, *, opens_inside: bool = False) -> Answer:
+    """The answer in a line. Raises what the same answer would have raised in a call of its own.
+
+    `opens_inside`: as in `Ask`.
+    """
     content = line.content or {}
     response = _mapping(content.get("response"))
     status, body = _read_status(response.get("status_code")), _mapping(response.get("body"))
     if status == HTTPStatus.OK or (status is None and body.get("choices")):
-        return read_whole(body)
+        return separate(read_whole(body), opens_inside=opens_inside)
     error = body.get("error") or content.get("error")
     if status is None and not error:
         raise OutcomeUnknown(UNREADABLE)

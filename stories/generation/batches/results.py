@@ -46,7 +46,7 @@ def _settle_line(attempt: Attempt, line: Line) -> bool:
         transaction.set_rollback(True)
         return False
     try:
-        answer = read_answer(line)
+        answer = read_answer(line, opens_inside=attempt.language_model.opens_inside)
     except LLMError as error:
         return completion.keep_error(attempt.own_story, attempt, error)
     return completion.keep_answer(attempt.own_story, attempt, answer)

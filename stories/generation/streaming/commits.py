@@ -14,6 +14,7 @@ from functools import partial
 from uuid import UUID
 
 from django.db import connection, transaction
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from sentences import sentence as _
@@ -23,6 +24,7 @@ from stories.generation.connections import AWAY, write_what_can_be
 from stories.generation.outcomes import Outcome
 from stories.generation.streaming import sql
 from stories.generation.streaming.session import PendingChunk, Session
+from stories.language_models import learn_opening
 from stories.models import Attempt, Story
 from stories.provider_accounts import note_refusal
 
@@ -65,8 +67,14 @@ def _waits_for_one_row(error: Exception) -> bool:
 def _commit_together(batch: Sequence[PendingChunk]) -> list[Committed]:
     with transaction.atomic():
         _bound_lock_waits()
-        appended = sql.append([(chunk.session.story, chunk.text) for chunk in batch if chunk.text])
-        _mark_first_text([chunk.session for chunk in batch if chunk.session.story.pk in appended])
+        appended = sql.append(
+            [(chunk.session.story, chunk.text) for chunk in batch if chunk.text and not chunk.anew]
+        )
+        appended |= {chunk.session.story.pk for chunk in batch if chunk.anew and _begin_anew(chunk)}
+        _mark_first_thought([chunk.session.attempt for chunk in batch if chunk.thought])
+        _mark_first_text(
+            [chunk.session.attempt for chunk in batch if chunk.text and chunk.session.story.pk in appended]
+        )
         return [_conclude(chunk, appended=chunk.session.story.pk in appended) for chunk in batch]
 
 
@@ -95,28 +103,26 @@ def _give_up(chunk: PendingChunk) -> Committed:
 
     Its call was made, so it is paid for. What fails even then, the sweeper does once the lease has run out.
     """
-    session, offset = chunk.session, len(chunk.session.story.text)
-    what = f"story {session.story.pk}"
-    outcome = chunk.outcome or outcomes.of_unstorable(
-        NOT_STORED, has_text=bool(session.story.text + chunk.text)
-    )
-    if (
-        write_what_can_be([partial(_write_uncounted, session, chunk.text, outcome)], what=what)
-        and chunk.outcome
-    ):
+    offset, what = len(chunk.before), f"story {chunk.session.story.pk}"
+    outcome = chunk.outcome or outcomes.of_unstorable(NOT_STORED, has_text=bool(chunk.before + chunk.text))
+    whole = partial(_write_uncounted, chunk, chunk.text, outcome)
+    if write_what_can_be([whole], what=what) and chunk.outcome:
         return Committed(chunk, offset, chunk.text)
-    loss = outcomes.of_unstorable(NOT_STORED, has_text=bool(session.story.text))
-    write_what_can_be([partial(_write_uncounted, session, "", loss)], what=what)
+    loss = outcomes.of_unstorable(NOT_STORED, has_text=bool(chunk.before))
+    write_what_can_be([partial(_write_uncounted, chunk, "", loss)], what=what)
     return Committed(chunk, offset, "", lost=True)
 
 
-def _write_uncounted(session: Session, text: str, outcome: Outcome) -> bool:
+def _write_uncounted(chunk: PendingChunk, text: str, outcome: Outcome) -> bool:
     """Ends a story of ours, and settles its call at the reservation; False if it is no longer ours."""
+    session = chunk.session
     with transaction.atomic():
         _bound_lock_waits()
-        if text and not sql.append([(session.story, text)]):
-            return False
-        return _end(session, outcome, length=len(session.story.text + text), is_counted=False)
+        if chunk.anew:
+            is_written = states.begin_anew(session.story, name=chunk.anew, text=chunk.before + text)
+        else:
+            is_written = not text or bool(sql.append([(session.story, text)]))
+        return is_written and _end(session, outcome, length=len(chunk.before + text), is_counted=False)
 
 
 def _bound_lock_waits() -> None:
@@ -129,17 +135,28 @@ def _bound_lock_waits() -> None:
             cursor.execute("SET LOCAL lock_timeout = '200ms'")
 
 
-def _mark_first_text(sessions: Sequence[Session]) -> None:
-    first = [session.attempt.pk for session in sessions if session.attempt.state == Attempt.State.SUBMITTING]
+def _begin_anew(chunk: PendingChunk) -> bool:
+    return states.begin_anew(chunk.session.story, name=chunk.anew, text=chunk.before + chunk.text)
+
+
+def _mark_first_thought(calls: Sequence[Attempt]) -> None:
+    if calls:
+        _open(calls).update(state=Attempt.State.STREAMING, first_thought_at=timezone.now())
+
+
+def _mark_first_text(calls: Sequence[Attempt]) -> None:
+    first = [call for call in calls if call.first_text_at is None]
     if first:
-        Attempt.objects.filter(pk__in=first, state=Attempt.State.SUBMITTING).update(
-            state=Attempt.State.STREAMING, first_text_at=timezone.now()
-        )
+        _open(first).update(state=Attempt.State.STREAMING, first_text_at=timezone.now())
+
+
+def _open(calls: Sequence[Attempt]) -> QuerySet[Attempt]:
+    return Attempt.objects.filter(pk__in=[call.pk for call in calls], state__in=Attempt.OPEN)
 
 
 def _conclude(chunk: PendingChunk, *, appended: bool) -> Committed:
-    offset = len(chunk.session.story.text)
-    if chunk.text and not appended:
+    offset = len(chunk.before)
+    if (chunk.text or chunk.anew) and not appended:
         return _catch_up(chunk)
     if chunk.outcome and not _end(chunk.session, chunk.outcome, length=offset + len(chunk.text)):
         return _catch_up(chunk)
@@ -158,6 +175,7 @@ def _end(session: Session, outcome: Outcome, *, length: int, is_counted: bool = 
         error=error,
         **bill,
     )
+    learn_opening(session.story.model, opened_inside=session.opened_inside)
     note_refusal(session.story.model, session.error, asked_at=session.attempt.started_at)
     return True
 
@@ -168,7 +186,7 @@ def _catch_up(chunk: PendingChunk) -> Committed:
     If the row is ours and holds a prefix of our text, writing goes on from there. Else the story is lost to us.
     """
     session = chunk.session
-    whole = session.story.text + chunk.text
+    whole = chunk.before + chunk.text
     row = states.mine(session.story).values_list("text", flat=True).first()
     if row is not None and whole.startswith(row) and row != session.story.text:
         rest = whole[len(row) :]

@@ -26,17 +26,18 @@ from llm import clients, streams
 from llm.endpoints import Endpoint
 from llm.errors import LLMError
 from llm.rate_limit import Permit, TooSoon, acquire, observe
+from llm.thinking import without_thinking
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt
 from stories.generation.connections import AWAY, release_connection
 from stories.generation.prompts import ask_for
 from stories.generation.streaming import commits
-from stories.generation.streaming.session import PendingChunk, Session
+from stories.generation.streaming.session import Session
 from stories.language_models import check_endpoint
 from stories.live.broker import Publisher
 from stories.live.publications import row_changed, text_committed
-from stories.models import Attempt, Story
+from stories.models import Story
 
 logger = logging.getLogger(__name__)
 WINDOW = 0.1  # seconds between commits
@@ -88,7 +89,8 @@ def _open(story: Story) -> Session | None:
         return None
     try:
         check_endpoint(story.model)
-        ask = ask_for(story.model, story.combo, template=story.template, text_so_far=story.text)
+        so_far = without_thinking(story.text)
+        ask = ask_for(story.model, story.combo, template=story.template, text_so_far=so_far)
         return Session(story=story, attempt=open_attempt(story, ask), ask=ask)
     except (OverBudget, UnknownModel) as error:
         states.conclude(story, outcomes.of_unmade_call(error, for_reader=True), length=story.length)
@@ -155,7 +157,7 @@ class StreamEngine:
                     self._client(session.attempt.language_model.endpoint), session.ask
                 ):
                     session.receive(piece)
-                    if session.pending and session.is_urgent:
+                    if session.has_pending and session.is_urgent:
                         self._work_arrived.set()
         except (LLMError, TimeoutError, asyncio.CancelledError) as error:
             failure = error
@@ -206,7 +208,7 @@ class StreamEngine:
         ending = [chunk for chunk in chunks if chunk.outcome]
         for chunk in ending[MAX_ENDINGS:]:
             # Each end takes several statements, so many at once would delay the text of all other stories.
-            chunks[chunks.index(chunk)] = PendingChunk(chunk.session, chunk.text, None)
+            chunks[chunks.index(chunk)] = replace(chunk, outcome=None)
             self._work_arrived.set()
         if chunks:
             self._apply(await self._in_database(commits.commit, chunks))
@@ -214,18 +216,17 @@ class StreamEngine:
     def _apply(self, committed: Sequence[commits.Committed]) -> None:
         for done in committed:
             session = done.chunk.session
-            session.pending = session.pending[len(done.chunk.text) :]
             if session.lost:
                 continue  # Its lease could not be renewed, while this commit was under way.
             if done.lost:
                 self._abandon(session)
                 continue
-            session.story.text = session.story.text[: done.offset] + done.text
-            session.attempt.state = Attempt.State.STREAMING
+            session.note_committed(done.chunk, offset=done.offset, text=done.text)
             if done.text:
                 self._publisher.publish(text_committed(session.story, offset=done.offset, text=done.text))
-            if done.chunk.outcome:
+            if done.chunk.outcome or done.chunk.thought or done.chunk.anew:
                 self._publisher.publish(row_changed(session.story.pk))
+            if done.chunk.outcome:
                 self._sessions.pop(session, None)
                 session.done.set()
 

@@ -53,6 +53,9 @@ class Command(SiteCommand):
 
     async def _show(self, story: Story) -> None:
         async for message in follow(story):
+            if message["type"] == "state" and "thinking" in message:
+                # Not on stdout, which holds the story.
+                self.stderr.write(_("模型在思考…"))
             if message["type"] == "text":
                 self.say(message["text"], ending="")
             elif message["type"] in {"restart", "end"}:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from django.conf import settings
 
+from llm.thinking import TAG, find_thinking, holds_tag
 from stories.models import EndReason, Flag
 from stories.review.quality.ingredients import names_ingredient
 from stories.review.quality.passages import Passage, normalise, paragraphs, sentences
@@ -131,8 +132,21 @@ def not_chinese(checked: CheckedText) -> Evidence | None:
     )
 
 
+def thinking(checked: CheckedText) -> Evidence | None:
+    """What a model thought before it wrote, and single tags of such thinking."""
+    if not holds_tag(checked.text):
+        return None
+    blocks = find_thinking(checked.text)
+    tags = [tag.span() for tag in TAG.finditer(checked.text) if not _is_inside(tag.start(), blocks)]
+    return _shown([Passage(start, end, checked.text[start:end]) for start, end in blocks + tags])
+
+
+def _is_inside(place: int, spans: Iterable[tuple[int, int]]) -> bool:
+    return any(start <= place < end for start, end in spans)
+
+
 def leftovers(checked: CheckedText) -> Evidence | None:
-    """Markdown, chat around the story, or words of the prompt itself."""
+    """Markdown, chat around the story, or words of the prompt itself; outside of the model's thinking."""
     found = [
         Passage(part.start(), part.end(), part[0])
         for part in LEFTOVERS.finditer(checked.text)
@@ -143,7 +157,8 @@ def leftovers(checked: CheckedText) -> Evidence | None:
         plain = normalise(passage.text)
         if len(plain) >= SHARED_WITH_PROMPT and _shares(plain, asked):
             found.append(passage)
-    return _shown(found)
+    blocks = find_thinking(checked.text)
+    return _shown([passage for passage in found if not _is_inside(passage.start, blocks)])
 
 
 def _shares(plain: str, asked: str) -> bool:
@@ -174,5 +189,6 @@ RULES: dict[Flag.Kind, Callable[[CheckedText], Evidence | None]] = {
     Flag.Kind.UNFINISHED: unfinished_ending,
     Flag.Kind.NOT_CHINESE: not_chinese,
     Flag.Kind.LEFTOVER: leftovers,
+    Flag.Kind.THINKING: thinking,
     Flag.Kind.TRUNCATED: cut_short,
 }

@@ -35,6 +35,28 @@ def test_a_story_that_waits_for_its_provider_says_how_long_and_again_each_minute
     ]
 
 
+def test_a_model_that_thinks_is_told_of_until_it_writes() -> None:
+    viewer = Viewer(attempt="", offset=0)
+    state = {"type": "state", "state": "writing"}
+    assert viewer.catch_up(replace(WRITING, thinking=7))[1:] == [state | {"thinking": 7}]
+    assert viewer.catch_up(replace(WRITING, thinking=9)) == []
+    assert viewer.relay(published("从前", 0)) is None
+    text = {"type": "text", "offset": 0, "text": "从前"}
+    assert viewer.catch_up(replace(WRITING, text="从前")) == [state, text]
+    assert viewer.relay(published("有", 2)) == [{"type": "text", "offset": 2, "text": "有"}]
+
+
+def test_text_that_was_thinking_is_forgotten_by_a_restart() -> None:
+    viewer = Viewer(attempt="", offset=0)
+    viewer.catch_up(replace(WRITING, text="先想一想"))
+    assert viewer.relay(published("从前", 0, attempt="a2")) is None
+    assert viewer.catch_up(replace(WRITING, attempt="a2", text="从前")) == [
+        {"type": "restart", "attempt": "a2"},
+        {"type": "text", "offset": 0, "text": "从前"},
+    ]
+    assert viewer.relay(published("，再写", 4)) is None  # what was published before under the old name
+
+
 def test_the_first_attempt_after_none_begins_with_restart() -> None:
     viewer = Viewer(attempt="", offset=0)
     viewer.catch_up(QUEUED)

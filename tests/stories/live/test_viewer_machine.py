@@ -26,12 +26,13 @@ class Browser:
     """What the page does with the messages of its connections (static/js/stream.js)."""
 
     def __init__(self) -> None:
-        self.attempt, self.text, self.ended = "", "", False
+        self.attempt, self.text, self.ended, self.is_thinking = "", "", False, False
 
     def take(self, messages: list[dict[str, Any]]) -> None:
         for message in messages:
             assert not self.ended, "something after the end"
             if message["type"] == "hello":
+                self.is_thinking = False
                 self.text = self.text[: message["offset"]] if message["attempt"] == self.attempt else ""
                 self.attempt = message["attempt"] or ""
             elif message["type"] == "restart":
@@ -41,6 +42,8 @@ class Browser:
                 assert message["offset"] == len(self.text), "a gap or a repetition on the wire"
                 assert message["text"]
                 self.text += message["text"]
+            elif message["type"] == "state":
+                self.is_thinking = "thinking" in message
             elif message["type"] == "end":
                 assert message["length"] == len(self.text)
                 self.ended = True
@@ -51,7 +54,7 @@ class StoryLife(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.row = {"attempt": "", "fence": 0, "state": "queued", "text": "", "reason": ""}
+        self.row = {"attempt": "", "fence": 0, "state": "queued", "text": "", "reason": "", "thinking": None}
         self.committed: dict[str, str] = {"": ""}
         self.publications: list[dict[str, Any]] = []
         self.old_rows: list[Snapshot] = []
@@ -69,7 +72,7 @@ class StoryLife(RuleBasedStateMachine):
 
     def change(self, **changes: Any) -> None:
         self.old_rows.append(self.snapshot())
-        self.row |= changes
+        self.row |= {"thinking": None} | changes
         if len(self.row["text"]) > len(self.committed.get(self.row["attempt"], "")):
             self.committed[self.row["attempt"]] = self.row["text"]
         self.publications.append({"story": "0"})
@@ -89,6 +92,21 @@ class StoryLife(RuleBasedStateMachine):
         slice_ = {"attempt": self.row["attempt"], "fence": self.row["fence"], "offset": len(self.row["text"])}
         self.change(text=self.row["text"] + piece)
         self.publications[-1] |= slice_ | {"text": piece}
+
+    @precondition(lambda self: self.row["state"] == "writing" and not self.row["text"])
+    @rule()
+    def begin_to_think(self) -> None:
+        self.change(thinking=0)
+
+    @precondition(lambda self: self.row["state"] == "writing" and self.row["text"])
+    @rule(piece=PIECES, keep=st.integers(0, 3))
+    def take_back_what_was_thinking(self, piece: str, keep: int) -> None:
+        """The text begins anew under the same fence, in a commit that may bring its first piece."""
+        name, base = f"b{len(self.publications)}", self.row["text"][:keep]
+        self.committed[name] = ""
+        self.change(attempt=name, text=base + piece)
+        slice_ = {"attempt": name, "fence": self.row["fence"], "offset": len(base), "text": piece}
+        self.publications[-1] |= slice_
 
     @precondition(lambda self: self.row["state"] == "writing")
     @rule(state=st.sampled_from(ENDS))
@@ -150,6 +168,7 @@ class StoryLife(RuleBasedStateMachine):
         """At rest, whoever reads the row has all of it (a retried text is gone only when a new one begins)."""
         if not self.viewer.ended:
             self.show(self.viewer.catch_up(self.snapshot()))
+            assert self.browser.ended or self.browser.is_thinking == (self.row["thinking"] is not None)
             assert self.row["state"] == "queued" or self.browser.text == self.row["text"]
 
 
