@@ -5,7 +5,7 @@ Source: https://platform.openai.com/docs/api-reference (chat, completions, model
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
 from weakref import WeakSet
@@ -16,7 +16,9 @@ import openai
 from llm import clients
 from llm.answer_stream import AnswerReader
 from llm.answers import Answer, join
+from llm.dialects import Dialect
 from llm.errors import UNREADABLE, OutcomeUnknown, Refused
+from llm.questions import Ask, Learn, ask_again, keep_nothing
 from llm.rate_headers import read_rates
 from llm.separation import separate
 from llm.translation import SILENT, provider_errors
@@ -24,37 +26,6 @@ from sentences import sentence as _
 
 MODERATION_TIMEOUT = 5.0  # seconds
 MAX_BYTES = 16 * 1024 * 1024  # of a whole answer
-
-
-@dataclass(frozen=True)
-class Ask:
-    """One question to a model: chat `messages`, or a legacy `prompt`. `stop` is "" for none.
-
-    `max_characters`: an answer is cut after so many, whatever `max_tokens` the provider keeps to.
-    `opens_inside`: the model's answers may begin inside its thinking (`thinking.py`).
-    """
-
-    model: str
-    messages: tuple[dict[str, str], ...]
-    prompt: str
-    stop: str
-    temperature: float
-    max_tokens: int
-    max_characters: int = 20_000
-    opens_inside: bool = False
-
-    # Any: the arguments differ in type, and the SDK has no type for all of them together.
-    def parameters(self) -> dict[str, object]:
-        """The keyword arguments of `client.chat.completions.create` or `client.completions.create`."""
-        common = {
-            "model": self.model,
-            "temperature": self.temperature,
-            "max_tokens": self.max_tokens,
-            "top_p": 1,
-        }
-        if self.stop:
-            common["stop"] = [self.stop]
-        return common | ({"messages": list(self.messages)} if self.messages else {"prompt": self.prompt})
 
 
 def check_model(alias: str, name: str) -> None:
@@ -117,11 +88,21 @@ def _results(reply: Any) -> Iterator[list[str]]:
         raise OutcomeUnknown(UNREADABLE) from error
 
 
-def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
+def complete(alias: str, ask: Ask, *, seconds: float | None = None, learn: Learn = keep_nothing) -> Answer:
     """One whole answer, not streamed, cut at `ask.max_characters`.
 
+    A refusal that says how the model wants to be asked is learnt from, and the question asked again in that way.
     Raises ours, also after so many `seconds` of silence (`READ_TIMEOUT` if None).
     """
+    tried: list[Dialect] = []
+    while True:
+        try:
+            return _complete(alias, ask, seconds)
+        except Refused as error:
+            ask = ask_again(ask, error, learn, tried=tried, is_streamed=False)
+
+
+def _complete(alias: str, ask: Ask, seconds: float | None) -> Answer:
     api: Any = clients.client(alias)  # Any: no type of the SDK covers both kinds of completions
     timeout = httpx2.Timeout(
         clients.READ_TIMEOUT if seconds is None else seconds, connect=clients.CONNECT_TIMEOUT
@@ -129,7 +110,9 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
     kind = api.chat.completions if ask.messages else api.completions
     with (
         provider_errors(),
-        kind.with_streaming_response.create(**ask.parameters(), timeout=timeout) as response,
+        kind.with_streaming_response.create(
+            **ask.parameters(), extra_body=dict(ask.dialect.extra), timeout=timeout
+        ) as response,
     ):
         answer = separate(join(_read_pieces(response)), opens_inside=ask.opens_inside)
         return replace(cut(answer, room=ask.max_characters), rates=read_rates(response.headers))

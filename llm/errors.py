@@ -10,6 +10,8 @@ LLMError                 a sentence for a person
     └── FailedAnswer     answered with 200, but by an error or by nothing: no story; it may have been billed
 """
 
+from dataclasses import dataclass
+
 from llm.rate_headers import NOTHING, Rates
 from llm.redaction import redact, redact_words
 from sentences import Words
@@ -17,6 +19,16 @@ from sentences import sentence as _
 
 UNREADABLE = _("模型服务的回答无法读懂，结果不明。")
 MAX_QUOTE = 200  # characters of an answer that cannot be read
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a provider said as it refused: its code, the parameter that it names, and its words; "" for none."""
+
+    status: int | None
+    code: str = ""
+    param: str = ""
+    words: str = ""
 
 
 class LLMError(Exception):
@@ -45,7 +57,9 @@ class ServerFailed(TryAgainLater):
 
 
 class Refused(LLMError):
-    """The provider said no, and will say it again."""
+    """The provider said no, and will say it again. `refusal`: what it said, None if it was not asked."""
+
+    refusal: Refusal | None = None
 
 
 class Declined(Refused):

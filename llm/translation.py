@@ -19,11 +19,13 @@ from llm.errors import (
     LLMError,
     OutcomeUnknown,
     OutOfMoney,
+    Refusal,
     Refused,
     ServerFailed,
     TryAgainLater,
 )
 from llm.rate_headers import read_rates, read_retry_after
+from llm.redaction import redact
 from sentences import sentence as _
 
 SILENT = _("模型服务没有在限定时间内回答，结果不明。")
@@ -92,7 +94,11 @@ def _translate_status(error: openai.APIStatusError) -> LLMError:
         return Refused(_("模型服务不认识所要的模型或对象（%(words)s）。") % said, status=error.status_code)
     code = f"{error.code or ''} {error.type or ''}"
     kind = Declined if is_declined(code, said["words"]) else Refused
-    return kind(_("模型服务拒绝了（%(words)s）。") % said, status=error.status_code)
+    refused = kind(_("模型服务拒绝了（%(words)s）。") % said, status=error.status_code)
+    refused.refusal = Refusal(
+        error.status_code, redact(error.code), redact(error.param), redact(_body_of(error) or error.message)
+    )
+    return refused
 
 
 def _words_of(error: openai.APIStatusError) -> str:

@@ -45,6 +45,7 @@ def add_model(
             "endpoint": endpoint,
             "base": base or name,
             "parent": parent,
+            "dialect_settings": parent.dialect_settings if parent else None,
             "prompt_style": prompt_style,
             "system_message": system_message,
             "stop": stop,

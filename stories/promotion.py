@@ -12,8 +12,11 @@ from django.utils import timezone
 from llm import calls
 from llm.answers import Answer
 from llm.errors import LLMError
+from llm.lessons import Lesson
+from llm.questions import Ask
 from sentences import Words, sentence_of
 from sentences import sentence as _
+from stories.dialects import keep_lessons
 from stories.errors import BadState, UnknownModel
 from stories.generation.attempts import open_promotion, settle
 from stories.generation.connections import release_scarce_connection
@@ -53,7 +56,7 @@ def promote(model: LanguageModel, *, by: Actor) -> Promotion:
     """
     check_endpoint(model)
     check_in_service(model)
-    ask = replace(ask_for(model, TRIAL, template=None), max_tokens=TRIAL_TOKENS)
+    ask = replace(ask_for(model, TRIAL, template=None), max_tokens=model.dialect.room(TRIAL_TOKENS))
     try:
         attempt = _open(model, ask, by=by)
     except _InUse:
@@ -71,7 +74,7 @@ def warn_of_shutdown(model: LanguageModel) -> str:
     return str(_("模型「%(name)s」%(days)s 天后停用（%(date)s）。") % words) if 0 < days <= SOON else ""
 
 
-def _open(model: LanguageModel, ask: calls.Ask, *, by: Actor) -> Attempt:
+def _open(model: LanguageModel, ask: Ask, *, by: Actor) -> Attempt:
     try:
         with transaction.atomic():
             say_paid(model.base_url, by=by)
@@ -84,14 +87,17 @@ def _open(model: LanguageModel, ask: calls.Ask, *, by: Actor) -> Attempt:
         raise BadState(_("有人正在试问模型「%(name)s」：请等它答完。") % {"name": model.name}) from error
 
 
-def _call(attempt: Attempt, ask: calls.Ask) -> Answer:
+def _call(attempt: Attempt, ask: Ask) -> Answer:
     model = attempt.language_model
+    lessons: list[Lesson] = []
     try:
-        return calls.complete(model.endpoint, ask, seconds=MAX_SILENCE)
+        return calls.complete(model.endpoint, ask, seconds=MAX_SILENCE, learn=lessons.append)
     except LLMError as error:
         settle(attempt, state=of_error(error, for_reader=False).attempt_state, error=sentence_of(error))
         note_refusal(model, error, asked_at=attempt.started_at)
         raise _stays_out(model, sentence_of(error)) from error
+    finally:
+        keep_lessons(model, lessons)
 
 
 def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:

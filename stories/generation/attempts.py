@@ -14,7 +14,7 @@ from django.db.models import BigIntegerField, F, Q
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from llm.calls import Ask
+from llm.questions import Ask
 from sentences import Words
 from sentences import sentence as _
 from stories.errors import BadState, OverBudget, UnknownModel

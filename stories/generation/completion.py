@@ -17,9 +17,12 @@ from llm import calls
 from llm.answers import Answer
 from llm.clients import READ_TIMEOUT
 from llm.errors import LLMError, TryAgainLater
+from llm.lessons import Lesson
+from llm.questions import Ask, Learn
 from llm.rate_limit import Permit, TooSoon, acquire, observe
 from llm.retry import MAX_RETRY_SECONDS, retry_rate_limited
 from sentences import sentence as _
+from stories.dialects import keep_lessons
 from stories.errors import BadState, OverBudget, UnknownModel
 from stories.generation import outcomes, states
 from stories.generation.attempts import open_attempt, settle
@@ -66,14 +69,19 @@ def fill(story: Story) -> bool:
         return False
     attempt, ask = opened
     release_scarce_connection()
+    lessons: list[Lesson] = []
+    call = _calls(story, ask, permit, learn=lessons.append)
     try:
-        answer = retry_rate_limited(_calls(story, ask, permit), wanted=lambda: states.is_wanted(story))
+        answer = retry_rate_limited(call, wanted=lambda: states.is_wanted(story))
     except Exception as error:
         if not isinstance(error, LLMError):
             logger.exception("story %s: what came of its call cannot be read", story.pk)
         _wait_and_write(partial(keep_error, story, attempt, error))
         return False
-    return _wait_and_write(partial(keep_answer, story, attempt, answer))
+    else:
+        return _wait_and_write(partial(keep_answer, story, attempt, answer))
+    finally:
+        _wait_and_write(partial(keep_lessons, story.model, lessons))
 
 
 def _wait_and_write(write: Callable[[], bool]) -> bool:
@@ -83,16 +91,16 @@ def _wait_and_write(write: Callable[[], bool]) -> bool:
 
 def _acquire(story: Story, *, seconds: float) -> Permit:
     model = story.model
-    return acquire(model.base_url, model.name, tokens=MAX_TOKENS, seconds=seconds)
+    return acquire(model.base_url, model.name, tokens=MAX_TOKENS + model.dialect.allowance, seconds=seconds)
 
 
-def _calls(story: Story, ask: calls.Ask, permit: Permit) -> Callable[[], Answer]:
+def _calls(story: Story, ask: Ask, permit: Permit, *, learn: Learn) -> Callable[[], Answer]:
     """A function that makes the call once. Its first call uses `permit`, each further one waits for its own."""
     permits = [permit]
 
     def call() -> Answer:
         mine = permits.pop() if permits else _acquire_again(story)
-        return _call(story, ask, mine)
+        return _call(story, ask, mine, learn)
 
     return call
 
@@ -114,9 +122,9 @@ def _limited(seconds: float | None) -> TryAgainLater:
     return TryAgainLater(words, retry_after=seconds, status=HTTPStatus.TOO_MANY_REQUESTS)
 
 
-def _call(story: Story, ask: calls.Ask, permit: Permit) -> Answer:
+def _call(story: Story, ask: Ask, permit: Permit, learn: Learn) -> Answer:
     try:
-        answer = calls.complete(story.model.endpoint, ask)
+        answer = calls.complete(story.model.endpoint, ask, learn=learn)
     except TryAgainLater as error:
         if outcomes.is_rate_limited(error):
             observe(permit, limited=True, retry_after=error.retry_after, rates=error.rates)
@@ -125,12 +133,12 @@ def _call(story: Story, ask: calls.Ask, permit: Permit) -> Answer:
     return answer
 
 
-def _ask(story: Story) -> calls.Ask:
+def _ask(story: Story) -> Ask:
     temperature = story.run.temperature if story.run else None
     return ask_for(story.model, story.combo, template=story.template, temperature=temperature)
 
 
-def _open(story: Story) -> tuple[Attempt, calls.Ask] | None:
+def _open(story: Story) -> tuple[Attempt, Ask] | None:
     """The row of the call to come, and what it asks. None if it must not be made: the story was released or ended."""
     try:
         check_endpoint(story.model)

@@ -6,7 +6,7 @@ placeholders. Temperatures and lengths are those of docs/contracts.md, "How a mo
 
 import re
 
-from llm.calls import Ask
+from llm.questions import Ask
 from sentences import sentence as _
 from stories.errors import UnknownModel
 from stories.models import LanguageModel, PromptStyle, Template
@@ -60,13 +60,15 @@ def ask_for(
         system, user = model.system_message, combo_prompt(combo)
         usual, max_tokens = TUNED_TEMPERATURE, TUNED_MAX_TOKENS
     completion = model.prompt_style == PromptStyle.COMPLETION
+    dialect = model.dialect
     return Ask(
         model=model.name,
         messages=() if completion else _messages(system, user, text_so_far),
         prompt=_completion_prompt(user, text_so_far) if completion else "",
         stop=model.stop,
         temperature=usual if temperature is None else temperature,
-        max_tokens=max_tokens,
+        max_tokens=dialect.room(max_tokens),
+        dialect=dialect,
         opens_inside=model.opens_inside,
         max_characters=max(0, min(max_tokens * CHARACTERS, MAX_LENGTH - len(text_so_far))),
     )

@@ -8,7 +8,7 @@ from stories.models.flags import Band, Fingerprint, Flag
 from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
 from stories.models.imports import ImportedFile
 from stories.models.ingredients import Ingredient, Template
-from stories.models.language_models import LanguageModel, PromptStyle
+from stories.models.language_models import DialectLesson, LanguageModel, PromptStyle
 from stories.models.provider_accounts import ProviderAccount
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
@@ -20,6 +20,7 @@ __all__ = [
     "AuditEntry",
     "Band",
     "BatchOrder",
+    "DialectLesson",
     "EndReason",
     "Fingerprint",
     "Flag",

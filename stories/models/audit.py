@@ -26,6 +26,7 @@ class AuditEntry(models.Model):
         OUTCOME_RESOLVED = "outcome_resolved", _("核对结果不明的调用")
         MODEL_PROMOTED = "model_promoted", _("启用模型")
         MODEL_REPRICED = "model_repriced", _("改动价格")
+        MODEL_DIALECT_CHANGED = "model_dialect", _("改动接口方言")
         BATCH_SENT_AGAIN = "batch_sent_again", _("重新下单半价批量")
         BATCH_GIVEN_UP = "batch_given_up", _("放弃半价批量订单")
         ACCOUNT_PAID = "account_paid", _("已充值，再试")

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
+from llm.dialects import Dialect, family_of, read_dialect
 from llm.thinking import seems_to_open_inside
 
 MAX_USD = Decimal(10_000)
@@ -52,6 +53,10 @@ class LanguageModelQuerySet(models.QuerySet["LanguageModel"]):
 class LanguageModel(models.Model):
     """A name at an endpoint. Prices are USD per million tokens; null is unknown, 0 is free.
 
+    `dialect_settings`: how it is asked (`llm/dialects.py`); null: as its family is. `dialect_version` grows with each
+    change, so that what was learnt from an older dialect never overwrites a newer one.
+
+
     `cached_input_price` is asked for the part of a prompt that the provider had read before; null: as any other part.
     """
 
@@ -85,6 +90,8 @@ class LanguageModel(models.Model):
             "空白：按名称判断，直到它的回答说明了。"
         ),
     )
+    dialect_settings = models.JSONField(_("接口方言"), null=True, blank=True, editable=False)
+    dialect_version = models.PositiveIntegerField(default=0, editable=False)
     shutdown_date = models.DateField(_("停用日期"), null=True, blank=True)
     promoted_at = models.DateTimeField(_("启用时间"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("创建时间"), auto_now_add=True)
@@ -105,6 +112,37 @@ class LanguageModel(models.Model):
         return self.name
 
     @property
+    def dialect(self) -> Dialect:
+        """How this model is asked: as its row says, else as is known of its family."""
+        if self.dialect_settings is not None:
+            return read_dialect(self.dialect_settings)
+        return self.family_dialect
+
+    @property
+    def family_dialect(self) -> Dialect:
+        """How models of its name are asked, as far as is known."""
+        family = family_of(self.base or self.name, self.base_url)
+        return family.dialect if family else Dialect()
+
+    @property
     def opens_inside(self) -> bool:
         """Whether its answers may begin inside its thinking: as learnt, else as its name says."""
         return seems_to_open_inside(self.name) if self.opens_in_thinking is None else self.opens_in_thinking
+
+
+class DialectLesson(models.Model):
+    """What a refusal taught of how a model is asked. `named`: the parameter; `words`: the provider's."""
+
+    language_model = models.ForeignKey(LanguageModel, on_delete=models.CASCADE, related_name="lessons")
+    named = models.CharField(_("参数"), max_length=80)
+    words = models.TextField(_("对方说"))
+    dialect = models.JSONField(_("接口方言"))
+    learnt_at = models.DateTimeField(_("时间"), auto_now_add=True)
+
+    class Meta:
+        verbose_name = _("学到的问法")
+        verbose_name_plural = _("学到的问法")
+        ordering = ["-pk"]
+
+    def __str__(self) -> str:
+        return self.named

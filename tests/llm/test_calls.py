@@ -20,13 +20,14 @@ from llm.errors import (
     TryAgainLater,
 )
 from llm.event_stream import LineSplitter
+from llm.questions import Ask
 from llm.retry import retry_rate_limited
 from tests.environment import free_port
 from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
 from tests.servers import wait_until
 
 SECRET = "sk-secret-of-the-tests"
-ASK = calls.Ask(
+ASK = Ask(
     model="base-zh",
     messages=({"role": "user", "content": "宋,发射激光,艰难"},),
     prompt="",
@@ -34,7 +35,7 @@ ASK = calls.Ask(
     temperature=0.5,
     max_tokens=2048,
 )
-PROMPT = calls.Ask(
+PROMPT = Ask(
     model="ft:1",
     messages=(),
     prompt="宋,发射激光,艰难 ->",
@@ -44,7 +45,7 @@ PROMPT = calls.Ask(
 )
 
 
-async def read(ask: calls.Ask = ASK) -> list[Answer]:
+async def read(ask: Ask = ASK) -> list[Answer]:
     async with clients.async_client("default", limit=2) as api:
         return [piece async for piece in streams.stream(api, ask)]
 

@@ -12,6 +12,7 @@ import pytest
 from llm import calls, clients, streams
 from llm.answers import Answer
 from llm.errors import OutcomeUnknown, TryAgainLater
+from llm.questions import Ask
 from stories.generation import streaming
 from stories.generation.completion import fill
 from stories.models import Attempt, Run, Story
@@ -19,7 +20,7 @@ from tests.conftest import point_at
 from tests.factories import make_model, make_run, make_serving_model, make_story
 from tests.wires import At, Close, Wire
 
-ASK = calls.Ask("gpt-x", ({"role": "user", "content": "唐,隐形,轻松"},), "", "", 0.5, 100)
+ASK = Ask("gpt-x", ({"role": "user", "content": "唐,隐形,轻松"},), "", "", 0.5, 100)
 Call = Callable[[], Any]
 
 

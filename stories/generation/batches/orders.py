@@ -7,7 +7,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from llm.calls import Ask
+from llm.questions import Ask
 from sentences import sentence_of
 from stories.errors import AccountEmpty, BadState, OverBudget, UnknownModel
 from stories.generation import states

@@ -72,7 +72,7 @@ def _requests(order: BatchOrder) -> Iterator[dict[str, object]]:
     for attempt in open_calls(order):
         ask = ask_of(attempt.own_story)
         url = CHAT if ask.messages else COMPLETIONS
-        yield {"custom_id": custom_id(attempt), "method": "POST", "url": url, "body": ask.parameters()}
+        yield {"custom_id": custom_id(attempt), "method": "POST", "url": url, "body": ask.body()}
 
 
 def create_batch(order: BatchOrder) -> RemoteBatch:

@@ -18,6 +18,7 @@ from django.db.models import QuerySet
 from django.utils import timezone
 
 from sentences import sentence as _
+from stories.dialects import keep_lessons
 from stories.generation import attempts, outcomes, states
 from stories.generation.completion import BILL, NOT_COUNTED
 from stories.generation.connections import AWAY, write_what_can_be
@@ -177,6 +178,7 @@ def _end(session: Session, outcome: Outcome, *, length: int, is_counted: bool = 
     )
     learn_opening(session.story.model, opened_inside=session.opened_inside)
     note_refusal(session.story.model, session.error, asked_at=session.attempt.started_at)
+    keep_lessons(session.story.model, session.lessons)
     return True
 
 

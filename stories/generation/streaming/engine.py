@@ -68,7 +68,13 @@ def _acquire(story: Story) -> Permit | None:
     release_connection()
     model = story.model
     try:
-        return acquire(model.base_url, model.name, tokens=MAX_TOKENS, seconds=TURN_SECONDS, urgent=True)
+        return acquire(
+            model.base_url,
+            model.name,
+            tokens=MAX_TOKENS + model.dialect.allowance,
+            seconds=TURN_SECONDS,
+            urgent=True,
+        )
     except TooSoon as error:
         states.snooze(story, seconds=error.seconds)
         return None
@@ -153,9 +159,8 @@ class StreamEngine:
         failure: BaseException | None = None
         try:
             async with asyncio.timeout(DEADLINE):
-                async for piece in streams.stream(
-                    self._client(session.attempt.language_model.endpoint), session.ask
-                ):
+                client = self._client(session.attempt.language_model.endpoint)
+                async for piece in streams.stream(client, session.ask, learn=session.lessons.append):
                     session.receive(piece)
                     if session.has_pending and session.is_urgent:
                         self._work_arrived.set()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from django.utils import timezone
 
 from llm.answers import Answer
-from llm.calls import Ask
 from llm.errors import LLMError
+from llm.lessons import Lesson
+from llm.questions import Ask
 from llm.rate_headers import NOTHING, Rates
 from llm.thinking import without_thinking
 from stories.generation import outcomes, states
@@ -52,6 +53,8 @@ class Session:
     odd_usage: str = ""
     rates: Rates = NOTHING
     error: LLMError | None = None
+    lessons: list[Lesson] = field(default_factory=list)
+    """What refusals of the call taught of how its model is asked."""
     failed_commits: int = 0
     """How often the text could not be stored although the database was there."""
     done: asyncio.Event = field(default_factory=asyncio.Event)
