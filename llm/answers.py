@@ -1,77 +1,62 @@
-"""Reads what a model answered, and checks every type once (pure).
+"""Reads what a model answered, and checks every value once (pure).
 
 Compatible servers send counts as strings, floats or negative numbers, content as a list of parts, and words where
-others have null. A value of a wrong type or range counts as absent. An answer whose text cannot be read is an unknown
+others have null. A count of a wrong type or range counts as absent. An answer whose text cannot be read is an unknown
 outcome. The modules that use this one need not check a type again.
 """
 
 import json
-from collections.abc import AsyncIterable, AsyncIterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
 
-from llm.errors import UNREADABLE, OutcomeUnknown
+from llm.balance import is_out_of_money
+from llm.declines import is_declined
+from llm.errors import FailedAnswer, OutOfMoney, unreadable
+from llm.finish_reasons import CONTENT_FILTER, MAX_WORD, STOP, is_break, read_finish_reason
 from llm.rate_headers import NOTHING, Rates
 from llm.redaction import redact
+from llm.token_usage import find_usage, read_usage
 from sentences import sentence as _
 
-MAX_TOKENS = 10**9  # of one call; a larger number is an error of the provider
-MAX_LINE = 1024 * 1024  # bytes of one event
 MAX_DIGITS = 40
-MAX_REASON, MAX_USAGE = 40, 120  # characters that are kept
+ERROR_WORDS = ("message", "msg", "error_msg", "detail", "error", "errors")
+THINKING = ("reasoning_content", "reasoning", "thinking")
+NO_CHOICE: dict[str, object] = {}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer, or a piece of one. Token counts are the provider's own, None where it gave no possible
-    one: `odd_usage` then quotes what it sent instead. `finish_reason` is "" if it gave none. `rates` come with a whole
-    answer, or with the first piece.
+    """A whole answer, or a piece of one.
+
+    `finish_reason` is "stop", "length" or "content_filter", "" if the answer did not end so; `finish_word` is what the
+    provider called it. `refusal` holds the words in which the model declined, `thinking` what it thought before it
+    wrote; neither is story. Token counts are the provider's own, None where it gave no possible one: `odd_usage` then
+    quotes what it sent instead. `rates` come with a whole answer, or with the first piece.
     """
 
     text: str
-    finish_reason: str
+    finish_reason: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     odd_usage: str = ""
     rates: Rates = NOTHING
+    thinking: str = ""
+    refusal: str = ""
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    finish_word: str = ""
 
 
-def read_count(value: object) -> int | None:
-    """A number of tokens: a whole number from 0 to `MAX_TOKENS`, None for anything else."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return None
-    return value if 0 <= value <= MAX_TOKENS else None
+NOTHING_SAID = Answer("")
 
 
-def read_finish_reason(value: object) -> str:
-    """The provider's word for why the answer ended; "" if it sent no text."""
-    return redact(value, most=MAX_REASON) if isinstance(value, str) else ""
-
-
-def read_text(value: object) -> str:
-    """The text of a content: a string, or a list of parts whose kind is text. Raises `OutcomeUnknown`."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if not isinstance(value, list):
-        raise OutcomeUnknown(UNREADABLE)
-    return "".join(_read_part(part) for part in value)
-
-
-def _read_part(part: object) -> str:
-    """The text of a part; "" for a part of another kind (thinking, an image). Raises `OutcomeUnknown`."""
-    if isinstance(part, dict):
-        part = part.get("text") if part.get("type", "text") == "text" else ""
-    if not isinstance(part, str):
-        raise OutcomeUnknown(UNREADABLE)
-    return part
-
-
-# Any: JSON; the readers below check what it holds.
 def read_json(data: bytes | str) -> object:
     """Raises `OutcomeUnknown` for data that is no JSON, or is nested more deeply than Python allows."""
     try:
         return json.loads(data, parse_int=_read_whole_number)
     except (ValueError, RecursionError) as error:
-        raise OutcomeUnknown(UNREADABLE) from error
+        raise unreadable(data) from error
 
 
 def _read_whole_number(digits: str) -> int | float:
@@ -79,88 +64,189 @@ def _read_whole_number(digits: str) -> int | float:
     return int(digits) if len(digits) < MAX_DIGITS else float(digits)
 
 
-def read_answer(event: object) -> Answer:
-    """A whole answer's body, or one event of a stream. Raises `OutcomeUnknown`, with the provider's words if any."""
+def read_answer(event: object, *, taken: int = 0) -> Answer:
+    """One event of a stream, or the body of a whole answer.
+
+    `taken`: the characters of text that earlier events brought. A `message` holds all of the text so far, a `delta`
+    only what is new. Raises `FailedAnswer` for an error of the provider, `OutcomeUnknown` for what cannot be read.
+    """
     if not isinstance(event, dict):
-        raise OutcomeUnknown(UNREADABLE)
-    if event.get("error"):
-        raise OutcomeUnknown(_("模型服务中途报错：%(words)s") % {"words": _words_of(event["error"])})
+        raise unreadable(event)
+    if (error := _find_error(event)) is not None:
+        return _read_error(error, taken=taken)
     choice = _first_choice(event)
-    inner = choice.get("delta") or choice.get("message")
-    content = inner.get("content") if isinstance(inner, dict) else None
-    prompt_tokens, completion_tokens, odd_usage = _read_usage(event.get("usage"))
-    return Answer(
-        text=read_text(choice.get("text") if content is None else content),
-        finish_reason=read_finish_reason(choice.get("finish_reason")),
-        prompt_tokens=prompt_tokens,
-        completion_tokens=completion_tokens,
-        odd_usage=odd_usage,
+    reason, word = read_finish_reason(choice.get("finish_reason"))
+    text, thinking, refusal = _read_words(choice, taken)
+    if reason == CONTENT_FILTER and not refusal:
+        refusal = _filtered_categories(choice)
+    piece = Answer(text, reason, thinking=thinking, refusal=refusal, finish_word=word)
+    usage = find_usage(event, choice)
+    if usage is None:
+        return piece
+    counted = read_usage(usage)
+    return replace(
+        piece,
+        prompt_tokens=counted.prompt,
+        completion_tokens=counted.completion,
+        cached_tokens=counted.cached,
+        reasoning_tokens=counted.reasoning,
+        odd_usage=counted.odd,
     )
 
 
-def _read_usage(usage: object) -> tuple[int | None, int | None, str]:
-    """The prompt's and the completion's tokens; and the usage as text if it holds what is no count, else ""."""
-    said = usage if isinstance(usage, dict) else {}
-    values = said.get("prompt_tokens"), said.get("completion_tokens")
-    counts = read_count(values[0]), read_count(values[1])
-    is_odd = any(count is None and value is not None for count, value in zip(counts, values, strict=True))
-    is_odd = is_odd or not isinstance(usage, dict | None)
-    return *counts, redact(usage, most=MAX_USAGE) if is_odd else ""
-
-
 def read_whole(body: object) -> Answer:
-    """The body of an answer that was not streamed. Raises `OutcomeUnknown`, also where it holds no text or message."""
-    if isinstance(body, dict) and not body.get("error"):
+    """The body of an answer that was not streamed. Raises as `read_answer`, also where it holds no message or text."""
+    answer = read_answer(body)
+    if isinstance(body, dict) and not answer.refusal:
         choice = _first_choice(body)
         if not ("message" in choice or "text" in choice):
-            raise OutcomeUnknown(UNREADABLE)
-    return read_answer(body)
+            raise unreadable(body)
+    return _counted(ended(answer))
 
 
-# Any: the values of a JSON object.
+def ended(answer: Answer) -> Answer:
+    """An answer whose provider said all it had to say: it ended naturally, unless its provider called that a break.
+
+    A model that declined, by whatever word it ended, has the reason "content_filter".
+    """
+    if answer.refusal:
+        return replace(answer, finish_reason=CONTENT_FILTER)
+    return (
+        answer
+        if answer.finish_reason or is_break(answer.finish_word)
+        else replace(answer, finish_reason=STOP)
+    )
+
+
+def join(pieces: Iterable[Answer]) -> Answer:
+    """The pieces of one answer as one; of all else than words the last that was said counts."""
+    return _counted(reduce(_add, pieces, NOTHING_SAID))
+
+
+def _counted(answer: Answer) -> Answer:
+    """A whole answer; one with text for which no tokens were counted was not counted."""
+    is_counted = bool(answer.completion_tokens) or not answer.text
+    return answer if is_counted else replace(answer, completion_tokens=None)
+
+
+def _add(so_far: Answer, piece: Answer) -> Answer:
+    def latest(name: str) -> object:
+        old, new = getattr(so_far, name), getattr(piece, name)
+        return old if new == getattr(NOTHING_SAID, name) else new
+
+    words = {name: getattr(so_far, name) + getattr(piece, name) for name in ("text", "thinking", "refusal")}
+    others = {name: latest(name) for name in Answer.__dataclass_fields__ if name not in words}
+    return replace(so_far, **words, **others)
+
+
+# --- words ------------------------------------------------------------------------------------------------
+
+
+def read_text(value: object) -> str:
+    """The text of a content: a string, or a list of parts whose kind is text. Raises `OutcomeUnknown`."""
+    return value if isinstance(value, str) else _read_parts(value)[0]
+
+
+def _read_words(choice: dict[str, object], taken: int) -> tuple[str, str, str]:
+    """What the choice holds of text, thinking and refusal."""
+    delta = choice.get("delta")
+    inner = delta if isinstance(delta, dict) else choice.get("message")
+    if not isinstance(inner, dict):
+        return read_text(choice.get("text")), "", ""
+    content = inner.get("content")
+    text, thinking, refusal = _read_parts(choice.get("text") if content is None else content)
+    if inner is not delta:
+        text = text[taken:]
+    for name in THINKING:
+        if said := inner.get(name):
+            thinking += _read_thinking(said)
+            break
+    said = inner.get("refusal")
+    return text, thinking, refusal + said if isinstance(said, str) else refusal
+
+
+def _read_parts(value: object) -> tuple[str, str, str]:
+    """What the typed parts of a content hold of text, thinking and refusal. Raises `OutcomeUnknown`."""
+    if value is None or isinstance(value, str):
+        return value or "", "", ""
+    if not isinstance(value, list):
+        raise unreadable(value)
+    texts, thoughts, refusals = "", "", ""
+    for part in value:
+        kind = part.get("type", "text") if isinstance(part, dict) else "text"
+        if kind in ("text", "output_text"):
+            texts += _read_text_part(part)
+        elif kind in ("thinking", "reasoning"):
+            thoughts += _read_thinking(part)
+        elif kind == "refusal" and isinstance(said := part.get("refusal"), str):
+            refusals += said
+    return texts, thoughts, refusals
+
+
+def _read_text_part(part: object) -> str:
+    text = part.get("text") if isinstance(part, dict) else part
+    if not isinstance(text, str):
+        raise unreadable(part)
+    return text
+
+
+def _read_thinking(value: object, depth: int = 3) -> str:
+    """The words of a thought: text, or parts that hold text. An odd one is "": nobody reads it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and depth:
+        return "".join(_read_thinking(part, depth - 1) for part in value)
+    if isinstance(value, dict) and depth:
+        named = (value.get(name) for name in ("thinking", "text", "reasoning", "summary"))
+        return _read_thinking(next((words for words in named if words), ""), depth - 1)
+    return ""
+
+
 def _first_choice(event: dict[str, object]) -> dict[str, object]:
-    choices = event.get("choices") or [{}]
+    choices = event.get("choices")
+    if not choices:
+        return NO_CHOICE
     if not isinstance(choices, list) or not isinstance(choices[0], dict):
-        raise OutcomeUnknown(UNREADABLE)
+        raise unreadable(event)
     return choices[0]
 
 
-def _words_of(error: object) -> str:
-    return redact(error.get("message") if isinstance(error, dict) else error)
+def _filtered_categories(choice: dict[str, object]) -> str:
+    """The names of what Azure's filter found, "hate, violence"; "" if it names nothing."""
+    results = choice.get("content_filter_results")
+    found = results.items() if isinstance(results, dict) else ()
+    return ", ".join(name for name, one in found if isinstance(one, dict) and one.get("filtered"))
 
 
-class LineSplitter:
-    """Cuts bytes at newlines and at nothing else, and keeps no more of a line than `MAX_LINE` bytes.
-
-    A reader of text lines would also cut at U+2028 and NEL, which a story may hold.
-    """
-
-    def __init__(self) -> None:
-        self._rest = b""
-
-    @property
-    def is_overlong(self) -> bool:
-        """Whether the line that has not ended yet is longer than `MAX_LINE`."""
-        return len(self._rest) > MAX_LINE
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        """The lines that end in this piece."""
-        *lines, rest = (self._rest + piece).split(b"\n")
-        self._rest = rest[: MAX_LINE + 1]
-        return lines
-
-    def finish(self) -> list[bytes]:
-        """What stands after the last newline, if anything does."""
-        return [self._rest] if self._rest else []
+# --- errors inside an answer ------------------------------------------------------------------------------
 
 
-async def split_lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The lines of an event stream as they arrive. Raises `OutcomeUnknown` for a line without end."""
-    lines = LineSplitter()
-    async for chunk in chunks:
-        for line in lines.feed(chunk):
-            yield line
-        if lines.is_overlong:
-            raise OutcomeUnknown(UNREADABLE)
-    for line in lines.finish():
-        yield line
+def _find_error(event: dict[str, object]) -> object:
+    """The error that an event is or holds; None if it is none."""
+    if event.get("error"):
+        return event["error"]
+    if event.get("choices"):
+        return None
+    if event.get("object") == "error" or event.get("type") == "error":
+        return event
+    is_answer = "choices" in event or event.get("usage") is not None
+    return None if is_answer or not any(event.get(name) for name in ERROR_WORDS) else event
+
+
+def _read_error(error: object, *, taken: int) -> Answer:
+    """An answer that declined, if the error says that. Raises `OutOfMoney` before any text, `FailedAnswer` otherwise."""
+    words = words_of(error)
+    if not taken and is_out_of_money(None, error):
+        raise OutOfMoney(_("模型服务的额度已用完（%(words)s）。") % {"words": words or redact(error)})
+    named = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
+    code = " ".join(str(name) for name in named if name)
+    if is_declined(code, words):
+        return Answer("", CONTENT_FILTER, refusal=words, finish_word=redact(code, most=MAX_WORD))
+    raise FailedAnswer(_("模型服务中途报错：%(words)s") % {"words": words or redact(error)})
+
+
+def words_of(error: object) -> str:
+    """A provider's own words in an error of any shape, made safe."""
+    while isinstance(error, dict):
+        error = next((error[name] for name in ERROR_WORDS if error.get(name)), "")
+    return redact(error)

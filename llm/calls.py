@@ -14,7 +14,8 @@ import httpx2
 import openai
 
 from llm import clients
-from llm.answers import Answer, read_json, read_whole
+from llm.answer_stream import AnswerReader
+from llm.answers import Answer, join
 from llm.errors import UNREADABLE, OutcomeUnknown, Refused
 from llm.rate_headers import read_rates
 from llm.translation import SILENT, provider_errors
@@ -127,21 +128,26 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
         provider_errors(),
         kind.with_streaming_response.create(**ask.parameters(), timeout=timeout) as response,
     ):
-        answer = read_whole(read_json(_read_body(response)))
+        answer = join(_read_pieces(response))
         return replace(cut(answer, room=ask.max_characters), rates=read_rates(response.headers))
 
 
-def _read_body(response: openai.APIResponse[Any]) -> bytes:  # Any: its body is read here as bytes
-    """The bytes of an answer. Raises `OutcomeUnknown` for one that does not end."""
+def _read_pieces(
+    response: openai.APIResponse[Any],
+) -> Iterator[Answer]:  # Any: its body is read here as bytes
+    """The answer, which some servers stream though nobody asked. Raises `OutcomeUnknown` for one that does not end."""
     deadline = time.monotonic() + clients.READ_TIMEOUT
-    body = bytearray()
-    for piece in response.iter_bytes():
-        body += piece
-        if len(body) > MAX_BYTES:
+    reader, size = AnswerReader(max_line=MAX_BYTES), 0
+    for chunk in response.iter_bytes():
+        yield from reader.feed(chunk)
+        if reader.is_done:
+            return
+        size += len(chunk)
+        if size > MAX_BYTES:
             raise OutcomeUnknown(_("模型服务的回答大得没有止境，已不再读下去，结果不明。"))
         if time.monotonic() > deadline:
             raise OutcomeUnknown(SILENT)
-    return bytes(body)
+    yield from reader.close()
 
 
 def cut(answer: Answer, *, room: int) -> Answer:

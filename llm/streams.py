@@ -1,35 +1,63 @@
 """A streamed answer, piece by piece. Source: https://platform.openai.com/docs/api-reference/chat-streaming."""
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
 from openai import AsyncOpenAI
 
-from llm.answers import Answer, read_answer, read_json, split_lines
+from llm.answer_stream import AnswerReader
+from llm.answers import Answer
 from llm.calls import Ask, cut
+from llm.errors import LLMError
 from llm.rate_headers import read_rates
 from llm.translation import provider_errors
+
+logger = logging.getLogger(__name__)
+MAX_EPILOGUE = 2.0  # seconds after the end of an answer that its usage is waited for
+MAX_CLOSING = 0.05  # seconds after `[DONE]` that the connection may take to close in order, and be used again
 
 
 async def stream(api: AsyncOpenAI, ask: Ask) -> AsyncIterator[Answer]:
     """The answer in pieces: each `Answer.text` is new text; usage and finish_reason come with any of them.
 
-    Reads the event lines itself: the SDK's objects cost twice the CPU per piece. Ends when the provider
-    closes, with or without `[DONE]`, or at `ask.max_characters` with finish_reason "length"; a caller that saw no
-    `finish_reason` must not call it complete.
+    Reads the events itself: the SDK's objects cost twice the CPU per piece. Ends when the provider has ended the
+    answer, whatever the connection then does, or at `ask.max_characters` with finish_reason "length"; a caller that
+    saw no `finish_reason` must not call it complete.
     """
     # Any: no type of the SDK covers both kinds of completions.
     create: Any = (api.chat.completions if ask.messages else api.completions).with_streaming_response.create
     extra = {"stream": True, "stream_options": {"include_usage": True}}
-    room = ask.max_characters
+    room, reader = ask.max_characters, AnswerReader()
     with provider_errors():
         async with create(**ask.parameters(), **extra) as response:
-            yield Answer("", "", rates=read_rates(response.headers))
-            async for line in split_lines(response.iter_bytes()):
-                if not line.startswith(b"data:") or (data := line[5:].strip()) == b"[DONE]":
-                    continue
-                piece = read_answer(read_json(data))
-                yield cut(piece, room=room)
-                room -= len(piece.text)
-                if room < 0:
+            yield Answer("", rates=read_rates(response.headers))
+            chunks = response.iter_bytes()
+            async for chunk in chunks:
+                for piece in reader.feed(chunk):
+                    yield cut(piece, room=room)
+                    room -= len(piece.text)
+                    if room < 0:
+                        return
+                if reader.has_ended:
+                    for piece in await _read_epilogue(chunks, reader):
+                        yield piece
                     return
+            for piece in reader.close():
+                yield cut(piece, room=room)
+
+
+async def _read_epilogue(chunks: AsyncIterator[bytes], reader: AnswerReader) -> list[Answer]:
+    """What the provider still says of an answer that it has ended; a break or silence then matters no more."""
+    pieces: list[Answer] = []
+    try:
+        with provider_errors():
+            async with asyncio.timeout(MAX_CLOSING if reader.is_done else MAX_EPILOGUE) as limit:
+                async for chunk in chunks:
+                    pieces += reader.feed(chunk)
+                    if reader.is_done:
+                        limit.reschedule(asyncio.get_running_loop().time() + MAX_CLOSING)
+    except (LLMError, TimeoutError) as error:
+        logger.debug("an answer that had ended: %s", error)
+    return pieces

@@ -12,8 +12,10 @@ import httpx2
 import openai
 
 from llm.balance import is_out_of_money
+from llm.declines import is_declined
 from llm.errors import (
     UNREADABLE,
+    Declined,
     LLMError,
     OutcomeUnknown,
     OutOfMoney,
@@ -88,7 +90,9 @@ def _translate_status(error: openai.APIStatusError) -> LLMError:
         )
     if error.status_code == HTTPStatus.NOT_FOUND:
         return Refused(_("模型服务不认识所要的模型或对象（%(words)s）。") % said, status=error.status_code)
-    return Refused(_("模型服务拒绝了（%(words)s）。") % said, status=error.status_code)
+    code = f"{error.code or ''} {error.type or ''}"
+    kind = Declined if is_declined(code, said["words"]) else Refused
+    return kind(_("模型服务拒绝了（%(words)s）。") % said, status=error.status_code)
 
 
 def _words_of(error: openai.APIStatusError) -> str:

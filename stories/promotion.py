@@ -16,6 +16,7 @@ from sentences import Words, sentence_of
 from sentences import sentence as _
 from stories.errors import BadState, UnknownModel
 from stories.generation.attempts import open_promotion, settle
+from stories.generation.completion import BILL
 from stories.generation.connections import release_scarce_connection
 from stories.generation.outcomes import of_error
 from stories.generation.prompts import ask_for
@@ -101,9 +102,8 @@ def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
         settled = settle(
             attempt,
             state=Attempt.State.COMPLETE,
-            finish_reason=answer.finish_reason,
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
+            finish_reason=answer.finish_word,
+            **{name: getattr(answer, name) for name in BILL},
         )
         if settled and said:
             previous = _put_in_use(model)

@@ -42,7 +42,7 @@ TURN_SECONDS = 15.0  # that a thread waits for the rate limiter; after them its 
 MAX_FAILED_WRITES = 3  # of one answer, while the database is there
 NOT_STORED = _("模型服务的回答无法保存，结果不明。")
 NOT_COUNTED = _("回答已存下，它的用量没能存下，按预留结算。")
-BILL = ("prompt_tokens", "completion_tokens", "odd_usage")
+BILL = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens", "odd_usage")
 KEPT_SECONDS = 120.0  # that an answer is kept in memory while the database is away
 MAX_TOKENS = (
     2600  # that one call may use; the rate limiter counts them until the provider names its own count
@@ -178,10 +178,11 @@ def take_answer(story: Story, attempt: Attempt, answer: Answer, *, is_counted: b
     assembler = TextAssembler()
     assembler.add(answer.text)
     assembler.finish()
-    outcome = outcomes.of_answer(answer.finish_reason)
-    bill = {name: getattr(answer, name) for name in BILL} if is_counted else {"error": NOT_COUNTED}
+    outcome = outcomes.of_answer(answer.finish_reason, refusal=answer.refusal)
+    bill = {name: getattr(answer, name) for name in BILL} if is_counted else {}
+    error = outcome.error or ("" if is_counted else NOT_COUNTED)
     with transaction.atomic():
-        settle(attempt, state=outcome.attempt_state, finish_reason=answer.finish_reason, **bill)
+        settle(attempt, state=outcome.attempt_state, finish_reason=answer.finish_word, error=error, **bill)
         text = assembler.take()
         return states.conclude(story, outcome, text=text, length=len(text)) and bool(text)
 

@@ -8,8 +8,8 @@ An answer, by its finish reason; the same for everyone:
     finish reason           attempt       the story ends because
     stop                    complete      stop (`states.end` makes it "empty" if there is no text)
     length                  interrupted   length
-    content_filter          interrupted   content_filter
-    another, or none        interrupted   cut
+    content_filter          interrupted   content_filter, with the words in which the model declined
+    none                    interrupted   cut
 
 An error of a call, for a reader's story, which is streamed:
 
@@ -18,7 +18,9 @@ An error of a call, for a reader's story, which is streamed:
                                           uses up a try, but not after a 429 that asks for 60 seconds at most
     TryAgainLater, text     refused       ends: refused
     OutOfMoney              refused       ends: quota
+    Declined                refused       ends: content_filter
     Refused                 refused       ends: refused
+    FailedAnswer, no text   unknown       ends: refused
     all else, no text       unknown       ends: unknown
     all else, text          interrupted   ends: cut
 
@@ -28,7 +30,9 @@ An error of a call, for a story of a run, which comes whole or not at all:
     TryAgainLater           refused       is queued again, in `retry_after` (5 without one, 600 at most) seconds; this
                                           uses up a try, but not after a 429
     OutOfMoney              refused       is queued again as it was; the run is paused
+    Declined                refused       ends: content_filter
     Refused                 refused       ends: refused
+    FailedAnswer            unknown       ends: refused
     all else                unknown       ends: unknown
 
 An error before the call, which then is not made:
@@ -53,7 +57,8 @@ interrupted; a story that ends without text is failed (`states.final_state`).
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from llm.errors import LLMError, OutOfMoney, Refused, TryAgainLater
+from llm.errors import Declined, FailedAnswer, LLMError, OutOfMoney, Refused, TryAgainLater
+from llm.redaction import redact
 from sentences import Words, sentence_of
 from sentences import sentence as _
 from stories.errors import OverBudget, StoryError
@@ -61,12 +66,20 @@ from stories.models import Attempt, EndReason
 
 DEFAULT_RETRY = 5.0  # seconds until the next call, where the provider does not say
 MAX_READER_RETRY = 60.0  # seconds until a reader's story is asked for again: a person waits
+MAX_REFUSAL = 900  # characters of a model's own words that are kept
 MAX_RUN_RETRY = 600.0  # seconds until a story of a run is asked for again
 FINISH_REASONS = {
     "stop": EndReason.STOP,
     "length": EndReason.LENGTH,
     "content_filter": EndReason.CONTENT_FILTER,
 }
+UNBILLED: dict[type[LLMError], EndReason] = {
+    OutOfMoney: EndReason.QUOTA,
+    Declined: EndReason.CONTENT_FILTER,
+    Refused: EndReason.REFUSED,
+    TryAgainLater: EndReason.REFUSED,
+}
+"""Why a story ends whose call cost nothing; a kind stands before those that it is one of."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +98,14 @@ class Outcome:
     pause_run: bool = False
 
 
-def of_answer(finish_reason: str) -> Outcome:
-    """The outcome of an answer; a connection closed cleanly without a finish reason is a cut."""
+def of_answer(finish_reason: str, *, refusal: str = "") -> Outcome:
+    """The outcome of an answer; one that did not end is a cut. `refusal`: the words in which the model declined."""
     reason = FINISH_REASONS.get(finish_reason, EndReason.CUT)
-    is_complete = reason == EndReason.STOP
-    return Outcome(reason, Attempt.State.COMPLETE if is_complete else Attempt.State.INTERRUPTED)
+    if reason == EndReason.STOP:
+        return Outcome(reason, Attempt.State.COMPLETE)
+    words = {"words": redact(refusal.strip(), most=MAX_REFUSAL)}
+    error: Words = _("模型不肯写：%(words)s") % words if refusal.strip() else ""
+    return Outcome(reason, Attempt.State.INTERRUPTED, error)
 
 
 def of_error(error: Exception, *, for_reader: bool, has_text: bool = False) -> Outcome:
@@ -102,13 +118,13 @@ def of_error(error: Exception, *, for_reader: bool, has_text: bool = False) -> O
         return _retry(error, for_reader=for_reader)
     if isinstance(error, OutOfMoney) and not for_reader:
         return Outcome(None, Attempt.State.REFUSED, sentence, pause_run=True)
-    if isinstance(error, OutOfMoney):
-        return Outcome(EndReason.QUOTA, Attempt.State.REFUSED, sentence)
-    if isinstance(error, Refused | TryAgainLater):
-        return Outcome(EndReason.REFUSED, Attempt.State.REFUSED, sentence)
+    for kind, reason in UNBILLED.items():
+        if isinstance(error, kind):
+            return Outcome(reason, Attempt.State.REFUSED, sentence)
     if has_text:
         return Outcome(EndReason.CUT, Attempt.State.INTERRUPTED, sentence)
-    return Outcome(EndReason.UNKNOWN, Attempt.State.UNKNOWN, sentence)
+    reason = EndReason.REFUSED if isinstance(error, FailedAnswer) else EndReason.UNKNOWN
+    return Outcome(reason, Attempt.State.UNKNOWN, sentence)
 
 
 def _retry(error: TryAgainLater, *, for_reader: bool) -> Outcome:

@@ -3,15 +3,15 @@
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from llm import calls, clients, streams
-from llm.answers import Answer, split_lines
+from llm.answers import Answer
 from llm.endpoints import NO_KEY, Endpoint, read_endpoints
 from llm.errors import (
+    FailedAnswer,
     LLMError,
     OutcomeUnknown,
     OutOfMoney,
@@ -19,6 +19,7 @@ from llm.errors import (
     ServerFailed,
     TryAgainLater,
 )
+from llm.event_stream import LineSplitter
 from llm.retry import retry_rate_limited
 from tests.environment import free_port
 from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
@@ -66,7 +67,8 @@ async def read_until_error() -> tuple[str, LLMError | None]:
 def test_a_chat_answer_arrives_whole_with_its_usage(provider):
     answer = calls.complete("default", ASK)
 
-    assert answer == Answer(provider.text, "stop", prompt_tokens=9, completion_tokens=len(provider.text))
+    counts = {"prompt_tokens": 9, "completion_tokens": len(provider.text)}
+    assert answer == Answer(provider.text, "stop", finish_word="stop", **counts)
     (call,) = provider.posts()
     assert call.path == CHAT
     assert call.key == SECRET
@@ -103,11 +105,11 @@ FAULTS = [
     (Fault.FORBIDDEN, Refused, 403),
     (Fault.NOT_FOUND, Refused, 404),
     (Fault.SERVER_ERROR, ServerFailed, 500),
-    (Fault.HTML, OutcomeUnknown, None),
+    (Fault.HTML, FailedAnswer, None),
     (Fault.GARBAGE, OutcomeUnknown, None),
     (Fault.RESET, OutcomeUnknown, None),
     (Fault.DONE_BUT_500, ServerFailed, 500),
-    (Fault.DONE_BUT_HTML, OutcomeUnknown, None),
+    (Fault.DONE_BUT_HTML, FailedAnswer, None),
     (Fault.DONE_BUT_RESET, OutcomeUnknown, None),
 ]
 
@@ -236,15 +238,13 @@ async def test_a_stream_brings_pieces_then_the_reason_then_the_usage(provider):
     assert call.body["stream"] is True and call.body["stream_options"] == {"include_usage": True}
 
 
-async def test_a_line_ends_at_a_newline_and_at_nothing_else_that_text_may_hold():
+def test_a_line_ends_at_a_newline_and_at_nothing_else_that_text_may_hold():
     """U+2028, NEL and form feed are characters of a story; readers of text lines cut there."""
     sent = 'data: {"a": "一\u2028二\x85三\x0c四"}\r\n\r\ndata: [DONE]'.encode()
 
-    async def chunks() -> AsyncIterator[bytes]:
-        for start in range(0, len(sent), 3):
-            yield sent[start : start + 3]
-
-    lines = [line async for line in split_lines(chunks())]
+    splitter = LineSplitter()
+    lines = [line for start in range(0, len(sent), 3) for line in splitter.feed(sent[start : start + 3])]
+    lines += splitter.finish()
     assert b"\n".join(lines) == sent
     assert [line.strip() for line in lines] == [sent[:-16], b"", b"data: [DONE]"]
 
@@ -271,7 +271,7 @@ async def test_split_surrogates_and_nuls_pass_as_they_came(provider):
     ("fault", "text", "kind"),
     [
         (Fault.GARBAGE, "一二", OutcomeUnknown),
-        (Fault.ERROR_EVENT, "一二", OutcomeUnknown),
+        (Fault.ERROR_EVENT, "一二", FailedAnswer),
         (Fault.RESET, "一二", OutcomeUnknown),
         (Fault.RATE_LIMIT, "", TryAgainLater),
         (Fault.QUOTA, "", OutOfMoney),

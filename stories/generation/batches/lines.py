@@ -8,10 +8,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from llm.answers import Answer, LineSplitter, read_json, read_whole
+from llm.answers import Answer, read_json, read_whole
 from llm.balance import is_out_of_money
+from llm.declines import is_declined
 from llm.errors import (
     UNREADABLE,
+    Declined,
     LLMError,
     OutcomeUnknown,
     OutOfMoney,
@@ -19,6 +21,7 @@ from llm.errors import (
     ServerFailed,
     TryAgainLater,
 )
+from llm.event_stream import LineSplitter
 from llm.redaction import redact
 from sentences import sentence as _
 
@@ -79,7 +82,8 @@ def _read_error(status: int | None, error: object, *, whole: object) -> LLMError
         return TryAgainLater(words, status=HTTPStatus.TOO_MANY_REQUESTS)
     if status is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFailed(words, status=status)
-    return Refused(words, status=status)
+    kind = Declined if is_declined(code, _words_of(error)) else Refused
+    return kind(words, status=status)
 
 
 def _read_status(value: object) -> int | None:

@@ -154,7 +154,7 @@ def _end(session: Session, outcome: Outcome, *, length: int, is_counted: bool = 
     attempts.settle(
         session.attempt,
         state=outcome.attempt_state,
-        finish_reason=session.finish_reason,
+        finish_reason=session.finish_word,
         error=error,
         **bill,
     )

@@ -8,9 +8,11 @@ from llm.calls import Ask
 from llm.errors import LLMError
 from llm.rate_headers import NOTHING, Rates
 from stories.generation import outcomes
-from stories.generation.outcomes import Outcome
+from stories.generation.outcomes import MAX_REFUSAL, Outcome
 from stories.generation.text_assembly import TextAssembler
 from stories.models import Attempt, Story
+
+COUNTS = ("prompt_tokens", "completion_tokens", "cached_tokens", "reasoning_tokens")
 
 
 @dataclass(eq=False)
@@ -29,8 +31,12 @@ class Session:
     outcome: Outcome | None = None
     lost: bool = False
     finish_reason: str = ""
+    finish_word: str = ""
+    refusal: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
     odd_usage: str = ""
     rates: Rates = NOTHING
     error: LLMError | None = None
@@ -61,17 +67,22 @@ class Session:
         self.assembler.add(piece.text)
         self.pending += self.assembler.take()
         self.rates = self.rates if piece.rates == NOTHING else piece.rates
+        self.refusal += piece.refusal if len(self.refusal) < MAX_REFUSAL else ""
         self.finish_reason = piece.finish_reason or self.finish_reason
+        self.finish_word = piece.finish_word or self.finish_word
         self.odd_usage = piece.odd_usage or self.odd_usage
-        self.prompt_tokens = self.prompt_tokens if piece.prompt_tokens is None else piece.prompt_tokens
-        if piece.completion_tokens is not None:
-            self.completion_tokens = piece.completion_tokens
+        for name in COUNTS:
+            if (count := getattr(piece, name)) is not None:
+                setattr(self, name, count)
 
     def finish(self, failure: BaseException | None) -> None:
         """Takes the text that the assembler still held back, and sets the outcome: nothing more will come.
 
-        `failure`: the error that ended the call; a `CancelledError` if a person stopped it.
+        `failure`: the error that ended the call; a `CancelledError` if a person stopped it. It matters no more once the
+        provider has ended the answer.
         """
+        if self.finish_reason:
+            failure = None
         self.assembler.finish()
         self.pending += self.assembler.take()
         if not self.completion_tokens and self.has_text:
@@ -82,7 +93,9 @@ class Session:
     def _outcome_of(self, failure: BaseException | None) -> Outcome:
         if isinstance(failure, Exception):
             return outcomes.of_error(failure, for_reader=True, has_text=self.has_text)
-        return outcomes.of_answer(self.finish_reason) if failure is None else outcomes.of_stop()
+        if failure is not None:
+            return outcomes.of_stop()
+        return outcomes.of_answer(self.finish_reason, refusal=self.refusal)
 
     def pending_chunk(self) -> "PendingChunk":
         """What a commit that begins now has to write."""

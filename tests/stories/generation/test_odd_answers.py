@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
+from llm.redaction import redact
 from stories.generation import streaming
 from stories.generation.completion import fill
 from stories.generation.streaming import commits
@@ -139,13 +140,15 @@ def says_something(usage: Any) -> bool:
 
 @pytest.mark.both_databases
 @pytest.mark.parametrize("reason", REASONS, ids=lambda reason: str(reason)[:40])
-def test_a_finish_reason_that_is_no_word_is_a_cut(provider: Provider, reason: Any) -> None:
+def test_a_finish_reason_that_nobody_knows_is_an_end_and_kept(provider: Provider, reason: Any) -> None:
     provider.alter = with_reason(reason)
     odd, others = order(provider)
     write_together([odd, *others])
     odd.refresh_from_db()
-    assert (odd.state, odd.end_reason, odd.text) == ("interrupted", "cut", provider.text)
-    assert odd.attempts.get().state == Attempt.State.INTERRUPTED
+    attempt = odd.attempts.get()
+    assert (odd.state, odd.end_reason, odd.text) == ("written", "stop", provider.text)
+    assert (attempt.state, attempt.finish_reason) == ("complete", redact(reason, most=40))
+    assert attempt.completion_tokens == len(provider.text), "the usage that follows is still read"
     check_others(provider, others)
 
 
@@ -217,16 +220,20 @@ def test_an_answer_without_usage_counts_at_its_reservation(provider: Provider) -
 
 
 @pytest.mark.parametrize("reason", REASONS, ids=lambda reason: str(reason)[:40])
-def test_in_a_run_such_a_finish_reason_is_a_cut_too(provider: Provider, reason: Any) -> None:
+def test_in_a_run_such_a_finish_reason_is_an_end_too(provider: Provider, reason: Any) -> None:
     provider.alter = with_reason(reason)
     story = fill_one(provider)
-    assert (story.state, story.end_reason, story.text) == ("interrupted", "cut", provider.text)
+    assert (story.state, story.end_reason, story.text) == ("written", "stop", provider.text)
+    assert story.attempts.get().finish_reason == redact(reason, most=40)
 
 
 @pytest.mark.parametrize(
     "alter",
     [
-        *map(instead_of_the_end, [*EVENTS, *({"error": error} for error in ERRORS), DEEP, GIANT, b"{", b""]),
+        *map(
+            instead_of_the_end,
+            [[], {"choices": "none"}, {"choices": [7]}, {"choices": {"0": {}}}, DEEP, b"{"],
+        ),
         *map(with_content, CONTENTS),
         instead_of_the_end(b" " * 20_000_000 + b"{}"),
     ],
@@ -238,6 +245,18 @@ def test_in_a_run_an_answer_that_cannot_be_read_is_an_unknown_outcome(provider: 
     assert 0 < len(str(story.error)) <= 1000
     assert settled(story).state == Attempt.State.UNKNOWN
     assert Run.objects.get().state == Run.State.DONE
+
+
+@pytest.mark.parametrize("said", [*({"error": error} for error in ERRORS), "event", 7, None, GIANT, b""])
+def test_in_a_run_an_error_or_nothing_instead_of_an_answer_fails_with_its_words(
+    provider: Provider, said: Any
+) -> None:
+    provider.alter = instead_of_the_end(said)
+    story = fill_one(provider)
+    assert (story.state, story.end_reason, story.text) == ("failed", "refused", "")
+    assert 0 < len(str(story.error)) <= 1000
+    assert settled(story).state == Attempt.State.UNKNOWN, "it may have been billed"
+    assert len(provider.posts()) == 1
 
 
 def test_the_text_parts_of_a_content_are_the_story(provider: Provider) -> None:

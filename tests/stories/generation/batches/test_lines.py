@@ -80,9 +80,9 @@ def test_a_number_of_thousands_of_digits_is_about_its_own_line(odd_line: Any) ->
 
 
 @pytest.mark.parametrize("reason", [7, True, None, ["stop"], {"stop": 1}, 1.5])
-def test_a_finish_reason_that_is_no_word_is_a_cut_with_its_text(odd_line: Any, reason: Any) -> None:
+def test_an_answer_that_came_whole_needs_no_finish_reason(odd_line: Any, reason: Any) -> None:
     run = odd_line(200, body_of(finish=reason))
-    assert outcome(run) == ("interrupted", "cut", "interrupted")
+    assert outcome(run) == ("written", "stop", "complete")
     assert run.stories.order_by("slot")[0].text == TEXT
 
 
@@ -103,7 +103,7 @@ def test_a_content_that_is_no_text_ends_that_story_alone(odd_line: Any, content:
     run = odd_line(200, body_of(content))
     assert outcome(run) == ("failed", "unknown", "unknown")
     story = run.stories.order_by("slot")[0]
-    assert str(story.error) == "模型服务的回答无法读懂，结果不明。"
+    assert str(story.error).startswith("模型服务的回答无法读懂，结果不明：")
     assert story.attempts.get().price == story.attempts.get().reserved
 
 
@@ -208,7 +208,7 @@ def test_a_count_that_no_column_holds_costs_its_story_the_bill_and_not_the_text(
     odd_line: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The database itself says no, if the edge and the ledger let something pass."""
-    for guard in ("llm.answers.read_count", "stories.generation.attempts._count"):
+    for guard in ("llm.token_usage.read_count", "stories.generation.attempts._count"):
         monkeypatch.setattr(guard, lambda value: value)
     run = odd_line(200, body_of(usage={"prompt_tokens": HUGE, "completion_tokens": 1}))
     story = run.stories.order_by("slot")[0]
@@ -222,7 +222,7 @@ def test_a_count_that_no_column_holds_costs_its_story_the_bill_and_not_the_text(
 
 def test_without_the_guard_one_line_holds_up_all(odd_line: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Negative control."""
-    for guard in ("llm.answers.read_count", "stories.generation.attempts._count"):
+    for guard in ("llm.token_usage.read_count", "stories.generation.attempts._count"):
         monkeypatch.setattr(guard, lambda value: value)
     monkeypatch.setattr(completion, "write_what_can_be", lambda writes, **_: writes[0]())
     monkeypatch.setattr(results, "write_what_can_be", lambda writes, **_: writes[0]())
