@@ -68,7 +68,8 @@ def read_answer(event: object, *, taken: int = 0) -> Answer:
     """One event of a stream, or the body of a whole answer.
 
     `taken`: the characters of text that earlier events brought. A `message` holds all of the text so far, a `delta`
-    only what is new. Raises `FailedAnswer` for an error of the provider, `OutcomeUnknown` for what cannot be read.
+    only what is new. Raises `FailedAnswer` or `OutOfMoney` for an error of the provider, `OutcomeUnknown` for what
+    cannot be read.
     """
     if not isinstance(event, dict):
         raise unreadable(event)
@@ -234,7 +235,7 @@ def _find_error(event: dict[str, object]) -> object:
 
 
 def _read_error(error: object, *, taken: int) -> Answer:
-    """An answer that declined, if the error says that. Raises `OutOfMoney` before any text, `FailedAnswer` otherwise."""
+    """An answer that declined, if the error says that. Raises `OutOfMoney` (before any text) or `FailedAnswer`."""
     words = words_of(error)
     if not taken and is_out_of_money(None, error):
         raise OutOfMoney(_("模型服务的额度已用完（%(words)s）。") % {"words": words or redact(error)})
