@@ -6,6 +6,7 @@
     provider.posts("/v1/chat/completions")           what was asked, and when it was answered
     provider.hold_after = 3                          streams wait after three pieces, until provider.release()
     provider.limit = RequestLimit(600)               stories above that many a minute meet a 429
+    provider.script = lambda call: [b"data: …"]      stories are these bytes (tests/provider/scripts.py)
 
 It runs in a thread of the test process; the SDK, the workers and the site reach it through `base_url`.
 Files and fine-tuning jobs: tests/provider/jobs.py; batches: tests/provider/batches.py.
@@ -17,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -32,6 +33,7 @@ from starlette.routing import Route
 from tests.provider.batches import BATCHES, Batches
 from tests.provider.jobs import Jobs
 from tests.provider.limits import RequestLimit
+from tests.provider.scripts import BREAK, OPEN, Script, media_type
 from tests.servers import wait_until
 
 CHAT, COMPLETIONS, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/models"
@@ -122,8 +124,7 @@ class Provider:
     models: set[str] | None = None
     alter: Callable[[Call, dict[str, Any]], Any] | None = None
     """What becomes of each event of a stream and of each whole answer: another object, or bytes as they are."""
-    raw: Callable[[Call], list[bytes] | None] | None = None
-    """What is sent instead of an answer, in these pieces; None for a call that is answered as usual."""
+    script: Script | None = None
     flagged: set[str] | None = field(
         default_factory=set
     )  # words moderation flags; None: there is no such page
@@ -167,7 +168,7 @@ class Provider:
         self._round += 1
         fresh = Provider()
         switches = ("text", "pieces", "delay", "answer_after", "limit", "hold_after", "models", "flagged")
-        for name in (*switches, "alter", "raw", "calls", "jobs", "batches"):
+        for name in (*switches, "alter", "script", "calls", "jobs", "batches"):
             setattr(self, name, getattr(fresh, name))
 
     def posts(self, path: str = "") -> list[Call]:
@@ -321,8 +322,8 @@ class Provider:
     def _write(self, request: Request, call: Call, plan: Plan | None) -> Response:
         if self.models is not None and call.body.get("model") not in self.models:
             return _unknown_model(call.body.get("model"))
-        if self.raw and (sent := self.raw(call)) is not None:
-            return StreamingResponse(_send(sent), media_type="text/event-stream")
+        if self.script and (parts := self.script(call)) is not None:
+            return StreamingResponse(self._play(request, call, parts), media_type=media_type(call))
         finish = {Fault.LENGTH: "length", Fault.CONTENT_FILTER: "content_filter"}.get(
             plan.fault if plan else Fault.HANG, "stop"
         )
@@ -337,6 +338,22 @@ class Provider:
         return Response(
             whole if isinstance(whole, bytes) else json.dumps(whole), media_type="application/json"
         )
+
+    async def _play(self, request: Request, call: Call, parts: Iterable[Any]) -> AsyncIterator[bytes]:
+        """What the script says, each part in a write of its own."""
+        try:
+            for part in parts:
+                if part is OPEN:
+                    await self._hang(request)
+                    call.closed_early_at = time.monotonic()
+                elif part is BREAK:
+                    await asyncio.sleep(0.05)  # what was written before must leave first: a reset drops it
+                    _reset(request)
+                else:
+                    yield part
+        except (asyncio.CancelledError, GeneratorExit):
+            call.closed_early_at = time.monotonic()
+            raise
 
     def _altered(self, call: Call, event: dict[str, Any]) -> Any:
         return self.alter(call, event) if self.alter else event
@@ -411,12 +428,6 @@ async def _read_body(request: Request) -> Any:
     body = json.loads(raw) if raw else {}
     request.scope["body"] = body
     return body
-
-
-async def _send(pieces: list[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-        await asyncio.sleep(0)  # each leaves by itself
 
 
 def split(text: str, size: int = 4) -> list[str]:

@@ -119,7 +119,7 @@ def test_other_accounts_are_asked_as_before(broke: Provider, settings: Any) -> N
 def test_an_error_inside_a_200_is_heard_too(provider: Provider, is_run: bool) -> None:
     error = {"error": {"message": "This request requires more credits", "code": 402}}
     event = json.dumps(error).encode()
-    provider.raw = lambda _call: [event if is_run else b"data: " + event + b"\n\n"]
+    provider.script = lambda _call: [event if is_run else b"data: " + event + b"\n\n"]
     run = order(language_model=make_serving_model())
     story = fill(run.stories.first()) if is_run else tell()
     assert (story.state, story.end_reason) == (("queued", "") if is_run else ("failed", "quota"))
