@@ -10,8 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import reduce
 
+from llm.balance import is_out_of_money
 from llm.declines import is_declined
-from llm.errors import FailedAnswer, unreadable
+from llm.errors import FailedAnswer, OutOfMoney, unreadable
 from llm.finish_reasons import CONTENT_FILTER, MAX_WORD, STOP, is_break, read_finish_reason
 from llm.rate_headers import NOTHING, Rates
 from llm.redaction import redact
@@ -82,12 +83,13 @@ def read_answer(event: object, *, taken: int = 0) -> Answer:
     """One event of a stream, or the body of a whole answer.
 
     `taken`: the characters of text that earlier events brought. A `message` holds all of the text so far, a `delta`
-    only what is new. Raises `FailedAnswer` for an error of the provider, `OutcomeUnknown` for what cannot be read.
+    only what is new. Raises `FailedAnswer` or `OutOfMoney` for an error of the provider, `OutcomeUnknown` for what
+    cannot be read.
     """
     if not isinstance(event, dict):
         raise unreadable(event)
     if (error := _find_error(event)) is not None:
-        return _read_error(error)
+        return _read_error(error, taken=taken)
     choice = _first_choice(event)
     reason, word = read_finish_reason(choice.get("finish_reason"))
     text, thinking, refusal = _read_words(choice, taken)
@@ -259,9 +261,11 @@ def _find_error(event: dict[str, object]) -> object:
     return None if is_answer or not any(event.get(name) for name in ERROR_WORDS) else event
 
 
-def _read_error(error: object) -> Answer:
-    """An answer that declined, if the error says that. Raises `FailedAnswer` otherwise."""
+def _read_error(error: object, *, taken: int) -> Answer:
+    """An answer that declined, if the error says that. Raises `OutOfMoney` (before any text) or `FailedAnswer`."""
     words = words_of(error)
+    if not taken and is_out_of_money(None, error):
+        raise OutOfMoney(_("模型服务的额度已用完（%(words)s）。") % {"words": words or redact(error)})
     named = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
     code = " ".join(str(name) for name in named if name)
     if is_declined(code, words):

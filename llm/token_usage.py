@@ -67,13 +67,17 @@ def read_usage(usage: object) -> TokenUsage:
     values = _first(usage, PROMPT), _first(usage, COMPLETION)
     prompt, completion = (read_count(value) for value in values)
     is_odd = any(value is not None and read_count(value) is None for value in values)
-    cached = read_count(_first_detail(usage, CACHED))
+    cached, reasoning = (read_count(_first_detail(usage, names)) for names in (CACHED, REASONING))
+    if prompt is not None and completion is not None and reasoning:
+        # Some count thinking beside what was written, and not as a part of it. Their total says so.
+        is_beside = read_count(usage.get("total_tokens")) == prompt + completion + reasoning
+        completion += reasoning if is_beside else 0
     return TokenUsage(
         prompt=prompt,
         completion=completion,
         # Anthropic counts what it had cached beside the input, not as a part of it: such a number is no part.
         cached=None if cached is not None and cached > (prompt or 0) else cached,
-        reasoning=read_count(_first_detail(usage, REASONING)),
+        reasoning=reasoning,
         odd=redact(usage, most=MAX_QUOTE) if is_odd else "",
     )
 

@@ -19,6 +19,7 @@ from sentences import sentence as _
 from stories.dialects import keep_lessons
 from stories.errors import BadState, UnknownModel
 from stories.generation.attempts import open_promotion, settle
+from stories.generation.completion import BILL
 from stories.generation.connections import release_scarce_connection
 from stories.generation.outcomes import of_error
 from stories.generation.prompts import ask_for
@@ -108,8 +109,7 @@ def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
             attempt,
             state=Attempt.State.COMPLETE,
             finish_reason=answer.finish_word,
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
+            **{name: getattr(answer, name) for name in BILL},
         )
         if settled and said:
             previous = _put_in_use(model)

@@ -12,8 +12,8 @@ OPEN = object()
 BREAK = object()
 """The connection is reset."""
 DONE = b"data: [DONE]\n\n"
-Script = Callable[[Any], Iterable[Any]]
-"""Takes the `Call`; brings bytes, `OPEN` and `BREAK`."""
+Script = Callable[[Any], Iterable[Any] | None]
+"""Takes the `Call`; brings bytes, `OPEN` and `BREAK`. None: the call is answered as usual."""
 
 
 def media_type(call: Any) -> str:

@@ -18,7 +18,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -124,8 +124,6 @@ class Provider:
     models: set[str] | None = None
     alter: Callable[[Call, dict[str, Any]], Any] | None = None
     """What becomes of each event of a stream and of each whole answer: another object, or bytes as they are."""
-    raw: Callable[[Call], list[bytes] | None] | None = None
-    """What is sent instead of an answer, in these pieces; None for a call that is answered as usual."""
     script: Script | None = None
     flagged: set[str] | None = field(
         default_factory=set
@@ -170,7 +168,7 @@ class Provider:
         self._round += 1
         fresh = Provider()
         switches = ("text", "pieces", "delay", "answer_after", "limit", "hold_after", "models", "flagged")
-        for name in (*switches, "alter", "raw", "script", "calls", "jobs", "batches"):
+        for name in (*switches, "alter", "script", "calls", "jobs", "batches"):
             setattr(self, name, getattr(fresh, name))
 
     def posts(self, path: str = "") -> list[Call]:
@@ -324,10 +322,8 @@ class Provider:
     def _write(self, request: Request, call: Call, plan: Plan | None) -> Response:
         if self.models is not None and call.body.get("model") not in self.models:
             return _unknown_model(call.body.get("model"))
-        if self.raw and (sent := self.raw(call)) is not None:
-            return StreamingResponse(_send(sent), media_type="text/event-stream")
-        if self.script:
-            return StreamingResponse(self._play(request, call), media_type=media_type(call))
+        if self.script and (parts := self.script(call)) is not None:
+            return StreamingResponse(self._play(request, call, parts), media_type=media_type(call))
         finish = {Fault.LENGTH: "length", Fault.CONTENT_FILTER: "content_filter"}.get(
             plan.fault if plan else Fault.HANG, "stop"
         )
@@ -343,11 +339,10 @@ class Provider:
             whole if isinstance(whole, bytes) else json.dumps(whole), media_type="application/json"
         )
 
-    async def _play(self, request: Request, call: Call) -> AsyncIterator[bytes]:
+    async def _play(self, request: Request, call: Call, parts: Iterable[Any]) -> AsyncIterator[bytes]:
         """What the script says, each part in a write of its own."""
-        assert self.script is not None
         try:
-            for part in self.script(call):
+            for part in parts:
                 if part is OPEN:
                     await self._hang(request)
                     call.closed_early_at = time.monotonic()
@@ -433,12 +428,6 @@ async def _read_body(request: Request) -> Any:
     body = json.loads(raw) if raw else {}
     request.scope["body"] = body
     return body
-
-
-async def _send(pieces: list[bytes]) -> AsyncIterator[bytes]:
-    for piece in pieces:
-        yield piece
-        await asyncio.sleep(0)  # each leaves by itself
 
 
 def split(text: str, size: int = 4) -> list[str]:

@@ -115,6 +115,18 @@ def test_other_accounts_are_asked_as_before(broke: Provider, settings: Any) -> N
     assert len(broke.posts()) == 2
 
 
+@pytest.mark.parametrize("is_run", [True, False])
+def test_an_error_inside_a_200_is_heard_too(provider: Provider, is_run: bool) -> None:
+    error = {"error": {"message": "This request requires more credits", "code": 402}}
+    event = json.dumps(error).encode()
+    provider.script = lambda _call: [event if is_run else b"data: " + event + b"\n\n"]
+    run = order(language_model=make_serving_model())
+    story = fill(run.stories.first()) if is_run else tell()
+    assert (story.state, story.end_reason) == (("queued", "") if is_run else ("failed", "quota"))
+    assert "requires more credits" in str(account().words)
+    assert len(provider.posts(CHAT)) == 1
+
+
 def test_an_ordinary_limit_empties_no_account(provider: Provider) -> None:
     make_serving_model()
     provider.next(Fault.RATE_LIMIT, retry_after=0)

@@ -172,7 +172,7 @@ def test_an_error_of_ours_in_reading_an_answer_ends_its_story(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = order(1, language_model=make_model(**PRICED))
-    monkeypatch.setattr("llm.calls.read_whole", lambda body: body.no_such_thing)
+    monkeypatch.setattr("llm.calls.complete", lambda _alias, ask: ask.no_such_thing)
     story = fill(run.stories.get())
     assert (story.state, story.end_reason) == ("failed", "unknown")
     assert "本站内部出错" in str(story.error)

@@ -132,7 +132,7 @@ def test_any_stream_beside_others(provider: Provider, pieces: list[bytes]) -> No
     model = make_serving_model(**PRICED)
     combos = [make_combo(dynasty) for dynasty in ("唐", ODD, "宋")]
     first, odd, last = [make_story(state="queued", combo=combo, language_model=model) for combo in combos]
-    provider.raw = sending(pieces)
+    provider.script = sending(pieces)
     threads = [threading.Thread(target=streaming.write, args=(story,)) for story in (first, odd, last)]
     for thread in threads:
         thread.start()
@@ -157,7 +157,7 @@ def test_any_whole_answer_in_a_run(provider: Provider, pieces: list[bytes]) -> N
     run = make_run(language_model=make_model(**PRICED))
     combos = [make_combo(dynasty) for dynasty in ("唐", ODD, "宋")]
     first, odd, last = [make_story(run=run, state="queued", combo=combo) for combo in combos]
-    provider.raw = sending(pieces)
+    provider.script = sending(pieces)
     for story in (first, odd, last):
         completion.fill(Story.objects.select_related("run", "language_model", "template").get(pk=story.pk))
     check_ended(odd)

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.db import IntegrityError, transaction
 
-from stories.generation import attempts
+from stories.generation import attempts, completion, streaming
 from stories.generation.prompts import ask_for
 from stories.models import Attempt, LanguageModel, Run, SpendDay, Story
-from tests.factories import make_model, make_run, make_story
+from tests.factories import make_model, make_run, make_serving_model, make_story
+from tests.provider import Provider
 
 pytestmark = pytest.mark.django_db
 MOST = 10**9
@@ -147,3 +148,40 @@ def test_the_database_refuses_a_negative_counter(attempt: Attempt, column: str) 
 def test_the_database_refuses_a_negative_price(attempt: Attempt, column: str) -> None:
     with pytest.raises(IntegrityError, match="model_prices_in_range"), transaction.atomic():
         LanguageModel.objects.update(**{column: Decimal("-0.0001")})
+
+
+USAGE = {"prompt_tokens": 100, "completion_tokens": 300, "total_tokens": 400}
+THOUGHT = {
+    "completion_tokens_details": {"reasoning_tokens": 200},
+    "prompt_tokens_details": {"cached_tokens": 60},
+}
+
+
+@pytest.mark.parametrize(
+    ("usage", "written"),
+    [
+        (USAGE | THOUGHT, 300),
+        (USAGE | THOUGHT | {"completion_tokens": 100}, 300),  # thinking beside: 100 + 100 + 200 = 400
+        (USAGE | THOUGHT | {"total_tokens": 7}, 300),
+        (
+            USAGE | {"prompt_cache_hit_tokens": 60, "completion_tokens_details": {"reasoning_tokens": 200}},
+            300,
+        ),
+    ],
+)
+@pytest.mark.parametrize("is_run", [True, False])
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("redis_server")
+def test_a_call_is_priced_by_what_its_answer_counts(
+    provider: Provider, usage: dict[str, Any], written: int, is_run: bool
+) -> None:
+    provider.alter = lambda _call, event: event | {"usage": event["usage"] and usage}
+    prices = {"input_price": Decimal(1), "cached_input_price": Decimal("0.5"), "output_price": Decimal(2)}
+    model = make_serving_model(**prices)
+    run = make_run(language_model=model) if is_run else None
+    story = make_story(run=run, state=Story.State.QUEUED, language_model=model)
+    story = Story.objects.select_related("run", "language_model", "template").get(pk=story.pk)
+    completion.fill(story) if is_run else streaming.write(story)
+    settled = story.attempts.get()
+    assert (settled.completion_tokens, settled.cached_tokens, settled.reasoning_tokens) == (written, 60, 200)
+    assert settled.price == 40 + 30 + 600
