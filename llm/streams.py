@@ -8,7 +8,7 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from llm.answer_stream import AnswerReader
-from llm.answers import Answer
+from llm.answers import NOTHING_SAID, Answer
 from llm.calls import Ask
 from llm.errors import LLMError
 from llm.rate_headers import read_rates
@@ -42,7 +42,8 @@ async def stream(api: AsyncOpenAI, ask: Ask) -> AsyncIterator[Answer]:
                     if splitter.is_full:
                         return
                 if reader.has_ended:
-                    yield splitter.finish()
+                    if (last := splitter.finish()) != NOTHING_SAID:
+                        yield last
                     for piece in await _read_epilogue(chunks, reader):
                         yield piece
                     return
