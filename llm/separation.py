@@ -42,7 +42,9 @@ class AnswerSplitter:
         thinking, room = piece.thinking + part.thinking, self._most if part.begins_anew else self._room
         self._thought += len(thinking)
         self._room = room - len(part.text)
-        piece = replace(piece, text=part.text[: max(0, room)], thinking=thinking, begins_anew=part.begins_anew)
+        piece = replace(
+            piece, text=part.text[: max(0, room)], thinking=thinking, begins_anew=part.begins_anew
+        )
         return replace(piece, finish_reason=LENGTH) if self.is_full else piece
 
 
