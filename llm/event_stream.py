@@ -13,6 +13,7 @@ MAX_LINE = 1024 * 1024  # bytes of one event
 MAX_STRAY = 1_000  # bytes that are kept of what is no event
 DONE = object()
 """The event `[DONE]`: no answer follows."""
+NO_EVENT = object()
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -57,6 +58,7 @@ class EventReader:
         self._most = max_line
         self._carriage = b""
         self._parts: list[bytes] = []
+        self._kept = 0
         self._name = b""
         self.is_framed = False
         self.has_event = False
@@ -67,14 +69,16 @@ class EventReader:
         if self._carriage or b"\r" in piece:
             piece = self._without_carriages(piece)
         for line in self._lines.feed(piece):
-            yield from self._take(line)
+            if (event := self._take(line)) is not NO_EVENT:
+                yield event
         if self._lines.is_overlong:
             raise unreadable(b"".join(self._lines.finish()))
 
     def finish(self) -> Iterator[object]:
         """The events that were not ended by a blank line: no more pieces will come."""
         for line in (*self._lines.finish(), b""):
-            yield from self._take(line)
+            if (event := self._take(line)) is not NO_EVENT:
+                yield event
         if self._parts:
             yield self._read_parts()
 
@@ -85,20 +89,22 @@ class EventReader:
         piece = piece.removesuffix(b"\r")
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _take(self, line: bytes) -> Iterator[object]:
+    def _take(self, line: bytes) -> object:
+        """The event that this line ends, or `NO_EVENT`."""
         if line.startswith(b"data:"):
             self.is_framed = True
-            yield from self._take_data(line[5:].strip())
-        elif not line.strip():
-            yield from self._end_event()
-        elif self._is_bare(line):
-            yield from self._take_data(line)
-        elif line.startswith(b"event:"):
+            return self._take_data(line[5:].strip())
+        if not line.strip():
+            return self._end_event()
+        if self._is_bare(line):
+            return self._take_data(line.strip())
+        if line.startswith(BYTE_ORDER_MARK):
+            return self._take(line.removeprefix(BYTE_ORDER_MARK))
+        if line.startswith(b"event:"):
             self._name = line[6:].strip()
-        elif line.startswith(BYTE_ORDER_MARK):
-            yield from self._take(line.removeprefix(BYTE_ORDER_MARK))
         elif not line.startswith((b":", b"id:", b"retry:")) and len(self.stray) < MAX_STRAY:
             self.stray += line[:MAX_STRAY] + b"\n"
+        return NO_EVENT
 
     def _is_bare(self, line: bytes) -> bool:
         """Whether the line is JSON, or a line of JSON, that no event frames. Between events it must be whole."""
@@ -106,45 +112,41 @@ class EventReader:
             return bool(self._parts) or line.lstrip()[:1] in (b"{", b"[")
         return not self._parts and line[:1] == b"{" and line.rstrip()[-1:] == b"}"
 
-    def _take_data(self, data: bytes) -> Iterator[object]:
+    def _take_data(self, data: bytes) -> object:
         if not data:
-            return  # A heartbeat.
+            return NO_EVENT  # A heartbeat.
         if self._parts or self._name == b"error":
-            self._keep(data)
-            return
-        if data == b"[DONE]":
-            self.has_event = True
-            yield DONE
-            return
-        try:
-            value = read_json(data)
-        except OutcomeUnknown:
-            self._keep(data)  # Perhaps its other lines follow.
-            return
+            return self._keep(data)
+        if data != b"[DONE]":
+            try:
+                event = read_json(data)
+            except OutcomeUnknown:
+                return self._keep(data)  # Perhaps its other lines follow.
+        else:
+            event = DONE
         self.has_event = True
-        yield value
+        return event
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: bytes) -> object:
         self._parts.append(data)
-        if sum(map(len, self._parts)) > self._most:
+        self._kept += len(data)
+        if self._kept > self._most:
             raise unreadable(data)
+        return NO_EVENT
 
-    def _end_event(self) -> Iterator[object]:
+    def _end_event(self) -> object:
         """At a blank line. One within JSON that no event frames ends nothing."""
-        if self._parts and self.is_framed:
-            yield self._read_parts()
+        event = self._read_parts() if self._parts and self.is_framed else NO_EVENT
         self._name = b""
+        return event
 
     def _read_parts(self) -> object:
-        data, self._parts = b"\n".join(self._parts), []
-        is_error, self._name = self._name == b"error", b""
+        data, self._parts, self._kept = b"\n".join(self._parts), [], 0
         self.has_event = True
-        if not is_error:
+        if self._name != b"error":
             return read_json(data)
         try:
-            value = read_json(data)
+            said = read_json(data)
         except OutcomeUnknown:
-            value = data.decode(errors="replace")
-        if isinstance(value, dict) and value.get("error"):
-            return value
-        return {"error": value or "error"}
+            said = data.decode(errors="replace")
+        return said if isinstance(said, dict) and said.get("error") else {"error": said or "error"}

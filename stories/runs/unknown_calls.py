@@ -7,6 +7,7 @@ provider's bill says whether it was billed, and whether the story is to be writt
 from collections.abc import Iterable
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 
 from sentences import add_line
 from sentences import sentence as _
@@ -60,7 +61,15 @@ def retry_stories(stories: Iterable[Story]) -> list[Story]:
         if story.run is None or story.run.state in (Run.State.CANCELLED, Run.State.DRAFT):
             continue
         with transaction.atomic():
-            mine = Story.objects.filter(pk=story.pk, end_reason__in=NEVER_LEARNT, fence=story.fence)
+            mine = Story.objects.filter(_may_be_billed(), pk=story.pk, fence=story.fence)
             if states.queue_again(mine) and reopen_run(story.run):
                 retried.append(story)
     return retried
+
+
+def _may_be_billed() -> Q:
+    """Stories whose outcome was never learnt, or that failed by an error inside an answer, which may be billed."""
+    unknown = Attempt.objects.filter(
+        story=OuterRef("pk"), fence=OuterRef("fence"), state=Attempt.State.UNKNOWN
+    )
+    return Q(end_reason__in=NEVER_LEARNT) | Q(Exists(unknown), end_reason=EndReason.REFUSED)

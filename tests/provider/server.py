@@ -6,6 +6,7 @@
     provider.posts("/v1/chat/completions")           what was asked, and when it was answered
     provider.hold_after = 3                          streams wait after three pieces, until provider.release()
     provider.limit = RequestLimit(600)               stories above that many a minute meet a 429
+    provider.script = lambda call: [b"data: …"]      stories are these bytes (tests/provider/scripts.py)
 
 It runs in a thread of the test process; the SDK, the workers and the site reach it through `base_url`.
 Files and fine-tuning jobs: tests/provider/jobs.py; batches: tests/provider/batches.py.
@@ -32,6 +33,7 @@ from starlette.routing import Route
 from tests.provider.batches import BATCHES, Batches
 from tests.provider.jobs import Jobs
 from tests.provider.limits import RequestLimit
+from tests.provider.scripts import BREAK, OPEN, Script, media_type
 from tests.servers import wait_until
 
 CHAT, COMPLETIONS, MODELS = "/v1/chat/completions", "/v1/completions", "/v1/models"
@@ -121,6 +123,7 @@ class Provider:
     models: set[str] | None = None
     alter: Callable[[Call, dict[str, Any]], Any] | None = None
     """What becomes of each event of a stream and of each whole answer: another object, or bytes as they are."""
+    script: Script | None = None
     flagged: set[str] | None = field(
         default_factory=set
     )  # words moderation flags; None: there is no such page
@@ -164,7 +167,7 @@ class Provider:
         self._round += 1
         fresh = Provider()
         switches = ("text", "pieces", "delay", "answer_after", "limit", "hold_after", "models", "flagged")
-        for name in (*switches, "alter", "calls", "jobs", "batches"):
+        for name in (*switches, "alter", "script", "calls", "jobs", "batches"):
             setattr(self, name, getattr(fresh, name))
 
     def posts(self, path: str = "") -> list[Call]:
@@ -315,6 +318,8 @@ class Provider:
     def _write(self, request: Request, call: Call, plan: Plan | None) -> Response:
         if self.models is not None and call.body.get("model") not in self.models:
             return _unknown_model(call.body.get("model"))
+        if self.script:
+            return StreamingResponse(self._play(request, call), media_type=media_type(call))
         finish = {Fault.LENGTH: "length", Fault.CONTENT_FILTER: "content_filter"}.get(
             plan.fault if plan else Fault.HANG, "stop"
         )
@@ -329,6 +334,23 @@ class Provider:
         return Response(
             whole if isinstance(whole, bytes) else json.dumps(whole), media_type="application/json"
         )
+
+    async def _play(self, request: Request, call: Call) -> AsyncIterator[bytes]:
+        """What the script says, each part in a write of its own."""
+        assert self.script is not None
+        try:
+            for part in self.script(call):
+                if part is OPEN:
+                    await self._hang(request)
+                    call.closed_early_at = time.monotonic()
+                elif part is BREAK:
+                    await asyncio.sleep(0.05)  # what was written before must leave first: a reset drops it
+                    _reset(request)
+                else:
+                    yield part
+        except (asyncio.CancelledError, GeneratorExit):
+            call.closed_early_at = time.monotonic()
+            raise
 
     def _altered(self, call: Call, event: dict[str, Any]) -> Any:
         return self.alter(call, event) if self.alter else event

@@ -96,9 +96,14 @@ class Session:
         self.refusal += piece.refusal if len(self.refusal) < MAX_REFUSAL else ""
         self.finish_reason = piece.finish_reason or self.finish_reason
         self.finish_word = piece.finish_word or self.finish_word
-        self.odd_usage = piece.odd_usage or self.odd_usage
+        if piece.says_usage:
+            self._take_counts(piece)
+
+    def _take_counts(self, piece: Answer) -> None:
+        """What a provider counted last counts. An odd count takes the place of a possible one that came before it."""
+        self.odd_usage = piece.odd_usage
         for name in COUNTS:
-            if (count := getattr(piece, name)) is not None:
+            if (count := getattr(piece, name)) is not None or piece.odd_usage:
                 setattr(self, name, count)
         if piece.opened_inside is not None:
             self.opened_inside = piece.opened_inside

@@ -73,14 +73,16 @@ def test_a_limit_is_waited_for_within_one_attempt(provider: Provider, run: Run) 
     assert story.attempts.count() == 1
 
 
-@pytest.mark.parametrize("fault", [Fault.HTML, Fault.RESET, Fault.GARBAGE])
+@pytest.mark.parametrize(
+    ("fault", "reason"), [(Fault.HTML, "refused"), (Fault.RESET, "unknown"), (Fault.GARBAGE, "unknown")]
+)
 def test_an_unknown_outcome_fails_counts_as_spent_and_is_not_sent_again(
-    provider: Provider, run: Run, fault: Fault
+    provider: Provider, run: Run, fault: Fault, reason: str
 ) -> None:
     Story.objects.update(language_model=priced_model())
     provider.next(fault)
     story = fill(run.stories.first())
-    assert (story.state, story.end_reason) == ("failed", "unknown")
+    assert (story.state, story.end_reason) == ("failed", reason)
     attempt = story.attempts.get()
     assert attempt.state == Attempt.State.UNKNOWN
     assert attempt.price == attempt.reserved > 0
