@@ -8,7 +8,7 @@ from typing import Any
 from openai import AsyncOpenAI
 
 from llm.answer_stream import AnswerReader
-from llm.answers import Answer
+from llm.answers import NOTHING_SAID, Answer
 from llm.dialects import Dialect
 from llm.errors import LLMError, Refused
 from llm.questions import Ask, Learn, ask_again, keep_nothing
@@ -57,7 +57,8 @@ async def _stream(api: AsyncOpenAI, ask: Ask) -> AsyncIterator[Answer]:
                     if splitter.is_full:
                         return
                 if reader.has_ended:
-                    yield splitter.finish()
+                    if (last := splitter.finish()) != NOTHING_SAID:
+                        yield last
                     for piece in await _read_epilogue(chunks, reader):
                         yield piece
                     return

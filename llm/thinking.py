@@ -92,19 +92,14 @@ class ThinkingSplitter:
 
     def feed(self, piece: str) -> Part:
         """What is certain now that `piece` has come."""
-        rest, self._tail = self._tail + piece, ""
-        part = Part()
-        while found := _next_tag(rest):
-            part += self._add(rest[: found.start()]) + self._add_tag(found)
-            rest = rest[found.end() :]
+        rest = self._tail + piece
         cut = _begun_tag(rest)
         self._tail = rest[cut:]
-        return part + self._add(rest[:cut])
+        return self._add_all(rest[:cut])
 
     def finish(self, *, is_complete: bool) -> Part:
         """What was held back: nothing more will come. `is_complete`: the model itself ended the answer."""
-        part = self._add(self._tail)
-        self._tail = ""
+        part, self._tail = self._add_all(self._tail), ""
         if self._block is not None:
             block, self._block, self._in_block = self._block, None, False
             part += self._add_text(block)
@@ -115,6 +110,14 @@ class ThinkingSplitter:
             part += self._add_text(held) if is_complete else Part(thinking=held)
             self.opened_inside = False if is_complete and part.text.strip() else None
         return part
+
+    def _add_all(self, text: str) -> Part:
+        """Adds what holds only whole tags."""
+        part, done = Part(), 0
+        for tag in TAG.finditer(text):
+            part += self._add(text[done : tag.start()]) + self._add_tag(tag)
+            done = tag.end()
+        return part + self._add(text[done:])
 
     def _add(self, text: str) -> Part:
         """Adds what holds no tag."""
@@ -231,16 +234,10 @@ def _may_hold_tag(text: str) -> bool:
     return any(mark in lower for mark in MARKS)
 
 
-def _next_tag(text: str) -> re.Match[str] | None:
-    """The first tag, unless what may become a tag stands before it: its attributes may hold the other."""
-    found = TAG.search(text)
-    return None if found is None or _begun_tag(text) < found.start() else found
-
-
 def _begun_tag(text: str) -> int:
-    """Where the end of the text begins that may become a tag; its length if there is none."""
+    """Where the end of the text begins that may become a tag, or hold others; its length if there is none."""
     for sign in _FIRST_SIGN.finditer(text, max(0, len(text) - _LONGEST)):
-        end = text[sign.start() :]
-        if _BEGUN_TAG.fullmatch(end) or any(tag.startswith(end.lower()) for tag in _WHOLE_TAGS):
+        end = text[sign.start() :].lower()
+        if _BEGUN_TAG.fullmatch(end) or any(tag != end and tag.startswith(end) for tag in _WHOLE_TAGS):
             return sign.start()
     return len(text)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
+from django.utils.translation import gettext
 
 from llm import calls
 from llm.answers import Answer
@@ -24,7 +25,7 @@ from stories.generation.connections import release_scarce_connection
 from stories.generation.outcomes import of_error
 from stories.generation.prompts import ask_for
 from stories.generation.text_assembly import TextAssembler
-from stories.language_models import check_endpoint, check_in_service
+from stories.language_models import check_endpoint, check_in_service, learn_opening
 from stories.models import Attempt, AuditEntry, LanguageModel
 from stories.operations.audit import Actor, record
 from stories.provider_accounts import note_refusal, say_paid
@@ -103,7 +104,7 @@ def _call(attempt: Attempt, ask: Ask) -> Answer:
 
 def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
     """Settles the call, puts its model in use and writes down who did it, together."""
-    model, said = attempt.language_model, _first_characters(answer.text)
+    model, said = attempt.language_model, _first_characters(answer)
     with transaction.atomic():
         settled = settle(
             attempt,
@@ -111,6 +112,7 @@ def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
             finish_reason=answer.finish_word,
             **{name: getattr(answer, name) for name in BILL},
         )
+        learn_opening(model, opened_inside=answer.opened_inside)
         if settled and said:
             previous = _put_in_use(model)
             before = {"serving": previous.name if previous else None}
@@ -131,11 +133,14 @@ def _put_in_use(model: LanguageModel) -> LanguageModel | None:
     return previous
 
 
-def _first_characters(answer: str) -> str:
+def _first_characters(answer: Answer) -> str:
+    """How the text begins; a few words for an answer whose length was used up by thinking, "" for none at all."""
     assembler = TextAssembler()
-    assembler.add(answer)
+    assembler.add(answer.text)
     assembler.finish()
     text = assembler.take().strip()
+    if not text and answer.thinking:
+        return gettext("（它先思考，试问的长度里还没有写到故事）")
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 

@@ -3,12 +3,14 @@
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from finetuning.models import Dataset, DatasetRow
-from llm.thinking import holds_tag
+from llm.thinking import MARKS, holds_tag
 from stories.models import Run, Story
 from stories.values.combos import Combo
 
@@ -71,6 +73,12 @@ def approved_stories(*, runs: Collection[Run]) -> QuerySet[Story]:
 def is_held_back(combo: Combo) -> bool:
     """Whether its stories are for validation: by its words alone, so that a combo never changes sides."""
     return int(hashlib.sha256(str(combo).encode()).hexdigest()[:8], 16) % VALIDATION_SHARE == 0
+
+
+def count_thinking(dataset: Dataset) -> int:
+    """How many rows of a frozen dataset hold what a model thought: the site once could not tell."""
+    marked = reduce(or_, (Q(text__icontains=mark) for mark in MARKS))
+    return sum(map(holds_tag, dataset.rows.filter(marked).values_list("text", flat=True)))
 
 
 def since_chain(dataset: Dataset) -> list[Dataset]:

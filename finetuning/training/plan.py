@@ -9,6 +9,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from finetuning.datasets import count_thinking
 from finetuning.errors import BadJob
 from finetuning.models import Dataset, Job
 from finetuning.training.hyperparameters import (
@@ -93,6 +94,7 @@ def plan_job(
 ) -> Job:
     """A draft, or the unfinished job alike. Raises `BadJob`, `UnknownModel` if the model can't be reached."""
     check_order(model, asked, suffix=suffix)
+    check_rows(dataset)
     for _try in range(PLAN_TRIES):
         if unfinished := find_unfinished(dataset, model, asked):
             return unfinished
@@ -115,6 +117,16 @@ def check_order(model: LanguageModel, asked: Hyperparameters, *, suffix: str) ->
         )
     if model.shutdown_date and model.shutdown_date <= timezone.localdate():
         raise BadJob(_("模型「%(name)s」已停用，不能再训练。") % {"name": model.name})
+
+
+def check_rows(dataset: Dataset) -> None:
+    """Raises `BadJob` for a dataset of an older version of the site that holds what models thought."""
+    count = count_thinking(dataset)
+    if count:
+        words = {"dataset": dataset, "count": count}
+        raise BadJob(
+            _("数据集 %(dataset)s 里有 %(count)s 行带着模型的思考，不能用来训练：请重新建一个。") % words
+        )
 
 
 def start_job(job: Job) -> bool:

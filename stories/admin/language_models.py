@@ -30,7 +30,10 @@ class LanguageModelAdmin(ListTitle):
     )
     fieldsets = (
         (None, {"fields": ("name", "base", "parent", "endpoint", "base_url", "promoted_at", "created_at")}),
-        (gettext_lazy("怎么提问"), {"fields": ("prompt_style", "system_message", "stop")}),
+        (
+            gettext_lazy("怎么提问"),
+            {"fields": ("prompt_style", "system_message", "stop", "opens_in_thinking")},
+        ),
         (
             gettext_lazy("价格（每百万词元，美元；空白表示未知，缓存输入价空白表示与输入价相同）"),
             {
@@ -72,9 +75,9 @@ class LanguageModelAdmin(ListTitle):
         return False
 
     def save_model(self, request: HttpRequest, obj: LanguageModel, form: object, change: bool) -> None:
-        """The two things that are changed here: prices by the domain, which writes down who, and the date."""
+        """What is changed here: prices by the domain, which writes down who; the date; how answers begin."""
         reprice(obj, prices_of(obj), by=check_permission(request, "stories.change_languagemodel"))
-        obj.save(update_fields=["shutdown_date"])
+        obj.save(update_fields=["shutdown_date", "opens_in_thinking"])
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(self.promote_view)

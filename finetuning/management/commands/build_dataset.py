@@ -6,7 +6,7 @@ from pathlib import Path
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
-from finetuning.datasets import build_dataset, find_dataset, full_path
+from finetuning.datasets import build_dataset, find_dataset, full_path, preview_dataset
 from finetuning.errors import BadDataset
 from finetuning.management.output import TrainingCommand
 from finetuning.models import Dataset
@@ -41,15 +41,15 @@ class Command(TrainingCommand):
     ) -> dict[str, object]:
         if output:
             check_writable(output)
-        dataset = build_dataset(
-            name, runs=find_runs(runs), since=find_dataset(since) if since else None, format=format
-        )
+        chosen, older = find_runs(runs), find_dataset(since) if since else None
+        thinking = preview_dataset(runs=chosen, since=older, format=format).thinking
+        dataset = build_dataset(name, runs=chosen, since=older, format=format)
         path = full_path(dataset.training_file)
         if output:
             shutil.copyfile(path, output)
             label = file_label(dataset.sha256, name=output.name, rows=dataset.training_rows)
             label_path(output).write_bytes(label)
-        self._tell(dataset, path)
+        self._tell(dataset, path, thinking)
         return {
             "dataset": dataset.name,
             "version": dataset.version,
@@ -59,9 +59,10 @@ class Command(TrainingCommand):
             "path": str(path),
             "validation_rows": dataset.validation_rows,
             "stop": dataset.stop or None,
+            "with_thinking": thinking,
         }
 
-    def _tell(self, dataset: Dataset, path: Path) -> None:
+    def _tell(self, dataset: Dataset, path: Path, thinking: int) -> None:
         words = {
             "dataset": dataset,
             "training": dataset.training_rows,
@@ -72,6 +73,9 @@ class Command(TrainingCommand):
             _("数据集 %(dataset)s：训练 %(training)s 行，验证 %(validation)s 行，约 %(tokens)s 词元。")
             % words
         )
+        if thinking:
+            said = _("另有 %(count)s 篇的正文里有模型的思考，没有放进去：可用 mend_thinking 去掉。")
+            self.say(said % {"count": thinking})
         self.say(f"sha256 {dataset.sha256}")
         self.say(str(path))
 

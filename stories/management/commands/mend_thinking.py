@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+from django.contrib.auth.models import User
 from django.core.management.base import CommandParser
 from django.utils.translation import gettext as _
 
@@ -33,12 +34,7 @@ class Command(SiteCommand):
             stories = stories.filter(run=run)
         counts: Counter[Mend] = Counter()
         for finding in find(stories):
-            why = finding.why
-            if yes and editor and finding.mend != Mend.LEAVE:
-                try:
-                    carry_out(finding, by=editor)
-                except StoryError as error:
-                    why = str(error)
+            why = finding.why or (_carry_out(finding, editor) if yes and editor else "")
             counts[Mend.LEAVE if why else finding.mend] += 1
             self.say(_line(finding, why))
         return self._conclude(counts, done=yes)
@@ -58,6 +54,15 @@ class Command(SiteCommand):
                 % words
             )
         return {**words, "done": done}
+
+
+def _carry_out(finding: Finding, editor: User) -> str:
+    """Why it could not be done, "" if it was: one story holds up none behind it."""
+    try:
+        carry_out(finding, by=editor)
+    except StoryError as error:
+        return str(error)
+    return ""
 
 
 def _line(finding: Finding, why: str) -> str:
