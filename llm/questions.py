@@ -3,7 +3,7 @@
 Source: https://platform.openai.com/docs/api-reference/chat and /completions.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +33,11 @@ class Ask:
     seed: int | None = None
     dialect: Dialect = USUAL
 
+    @property
+    def limit(self) -> int:
+        """The tokens that an answer may have, of which some may be thinking."""
+        return min(self.max_tokens, self.dialect.max_length or self.max_tokens)
+
     # Any: the arguments differ in type, and the SDK has no type for all of them together.
     def parameters(self, *, is_streamed: bool = False) -> dict[str, Any]:
         """The keyword arguments of `client.chat.completions.create` or `client.completions.create`.
@@ -51,12 +56,11 @@ class Ask:
             for name, value in offered.items()
             if value is not None and name not in self.dialect.omits
         }
-        tokens = min(self.max_tokens, self.dialect.max_length or self.max_tokens)
         question: dict[str, Any] = (
             {"messages": self.dialect.messages(self.messages)} if self.messages else {"prompt": self.prompt}
         )
         stream = {"stream": True} if is_streamed else {}
-        limit = self.dialect.length(tokens, is_chat=bool(self.messages))
+        limit = self.dialect.length(self.limit, is_chat=bool(self.messages))
         return {"model": self.model} | question | limit | taken | stream
 
     def body(self) -> dict[str, Any]:
@@ -78,13 +82,19 @@ def ask_again(ask: Ask, error: Refused, learn: Learn, *, tried: list[Dialect], i
 
     Nothing was billed for a refused question, so asking again costs nothing twice.
     """
-    sent = set(ask.parameters(is_streamed=is_streamed))
-    if ask.dialect.system in (SYSTEM, DEVELOPER) and any(one["role"] == SYSTEM for one in ask.messages):
-        sent.add("system")
-    tokens = min(ask.max_tokens, ask.dialect.max_length or ask.max_tokens)
-    lesson = lesson_of(error.refusal, ask.dialect, sent=frozenset(sent), tokens=tokens, tried=tried)
+    lesson = lesson_from(ask, error, tried=tried, is_streamed=is_streamed)
     if lesson is None or len(tried) >= MAX_LESSONS:
         raise error
     tried.append(ask.dialect)
     learn(lesson)
     return replace(ask, dialect=lesson.dialect)
+
+
+def lesson_from(
+    ask: Ask, error: Refused, *, tried: Sequence[Dialect] = (), is_streamed: bool = False
+) -> Lesson | None:
+    """What the refusal of a question taught; None if it taught nothing new."""
+    sent = set(ask.parameters(is_streamed=is_streamed))
+    if ask.dialect.system in (SYSTEM, DEVELOPER) and any(one["role"] == SYSTEM for one in ask.messages):
+        sent.add("system")
+    return lesson_of(error.refusal, ask.dialect, sent=frozenset(sent), tokens=ask.limit, tried=tried)

@@ -124,6 +124,8 @@ class Provider:
     models: set[str] | None = None
     alter: Callable[[Call, dict[str, Any]], Any] | None = None
     """What becomes of each event of a stream and of each whole answer: another object, or bytes as they are."""
+    refuse: Callable[[Call], tuple[int, Any] | None] | None = None
+    """A status and a body instead of an answer, by what a call asks; None for a call that is answered as usual."""
     script: Script | None = None
     flagged: set[str] | None = field(
         default_factory=set
@@ -168,7 +170,7 @@ class Provider:
         self._round += 1
         fresh = Provider()
         switches = ("text", "pieces", "delay", "answer_after", "limit", "hold_after", "models", "flagged")
-        for name in (*switches, "alter", "script", "calls", "jobs", "batches"):
+        for name in (*switches, "alter", "refuse", "script", "calls", "jobs", "batches"):
             setattr(self, name, getattr(fresh, name))
 
     def posts(self, path: str = "") -> list[Call]:
@@ -322,6 +324,8 @@ class Provider:
     def _write(self, request: Request, call: Call, plan: Plan | None) -> Response:
         if self.models is not None and call.body.get("model") not in self.models:
             return _unknown_model(call.body.get("model"))
+        if self.refuse and (said := self.refuse(call)) is not None:
+            return JSONResponse(said[1], status_code=said[0])
         if self.script and (parts := self.script(call)) is not None:
             return StreamingResponse(self._play(request, call, parts), media_type=media_type(call))
         finish = {Fault.LENGTH: "length", Fault.CONTENT_FILTER: "content_filter"}.get(

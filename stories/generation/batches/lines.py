@@ -17,6 +17,7 @@ from llm.errors import (
     LLMError,
     OutcomeUnknown,
     OutOfMoney,
+    Refusal,
     Refused,
     ServerFailed,
     TryAgainLater,
@@ -87,7 +88,10 @@ def _read_error(status: int | None, error: object, *, whole: object) -> LLMError
     if status is not None and status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFailed(words, status=status)
     kind = Declined if is_declined(code, _words_of(error)) else Refused
-    return kind(words, status=status)
+    refused = kind(words, status=status)
+    param = _mapping(error).get("param")
+    refused.refusal = Refusal(status, code, param if isinstance(param, str) else "", redact(whole or error))
+    return refused
 
 
 def _read_status(value: object) -> int | None:

@@ -1,16 +1,19 @@
 """Writes the answers of an order to its stories: each story ends once, though lines come twice or not at all."""
 
+from dataclasses import replace
 from functools import partial
 
 from django.db import transaction
 
-from llm.errors import LLMError
-from sentences import Words
+from llm.errors import LLMError, Refused, TryAgainLater
+from llm.questions import USUAL, lesson_from
+from sentences import Words, sentence_of
+from stories.dialects import keep_lessons
 from stories.generation import completion, outcomes, states
 from stories.generation.attempts import reopen, settle
 from stories.generation.batches import remote
 from stories.generation.batches.lines import Line, read_answer
-from stories.generation.batches.orders import LEASE, lost_calls, open_calls
+from stories.generation.batches.orders import LEASE, ask_of, lost_calls, open_calls
 from stories.generation.connections import write_what_can_be
 from stories.generation.outcomes import Outcome
 from stories.models import Attempt, BatchOrder
@@ -48,8 +51,23 @@ def _settle_line(attempt: Attempt, line: Line) -> bool:
     try:
         answer = read_answer(line, opens_inside=attempt.language_model.opens_inside)
     except LLMError as error:
-        return completion.keep_error(attempt.own_story, attempt, error)
+        return completion.keep_error(attempt.own_story, attempt, _read_lesson(attempt, error))
     return completion.keep_answer(attempt.own_story, attempt, answer)
+
+
+def _read_lesson(attempt: Attempt, error: LLMError) -> LLMError:
+    """The error of a line; one to be tried again where it says how the model wants to be asked, which is learnt.
+
+    The other lines of a file say the same. They were asked in the old dialect, too, and so are tried again.
+    """
+    if not isinstance(error, Refused):
+        return error
+    ask = ask_of(attempt.own_story)
+    if lesson := lesson_from(ask, error):
+        keep_lessons(attempt.language_model, [lesson])
+    elif lesson_from(replace(ask, dialect=USUAL), error) is None:
+        return error
+    return TryAgainLater(sentence_of(error), status=error.status)
 
 
 def _reclaim(attempt: Attempt) -> bool:
