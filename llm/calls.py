@@ -132,9 +132,8 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
         return replace(cut(answer, room=ask.max_characters), rates=read_rates(response.headers))
 
 
-def _read_pieces(
-    response: openai.APIResponse[Any],
-) -> Iterator[Answer]:  # Any: its body is read here as bytes
+# Any: its body is read here as bytes.
+def _read_pieces(response: openai.APIResponse[Any]) -> Iterator[Answer]:
     """The answer, which some servers stream though nobody asked. Raises `OutcomeUnknown` for one that does not end."""
     reader = AnswerReader(max_line=MAX_BYTES)
     try:
