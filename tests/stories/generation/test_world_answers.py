@@ -100,6 +100,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("word", ENDS)
 def test_a_natural_end_has_many_names(provider: Provider, either: Write, word: str) -> None:
     play(provider, *STORY, *events(chunk("", finish=word)), DONE, instead=whole(TEXT, finish=word))
@@ -317,6 +318,7 @@ COUNTED: dict[str, list[bytes]] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("place", COUNTED)
 def test_counts_are_found_wherever_they_stand(provider: Provider, either: Write, place: str) -> None:
     play(provider, *COUNTED[place], DONE)
@@ -360,6 +362,7 @@ SHAPES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_error_inside_a_200_fails_with_the_providers_words(
     provider: Provider, either: Write, shape: str
@@ -462,6 +465,7 @@ DECLINES: dict[str, tuple[list[bytes], Any]] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("shape", DECLINES)
 def test_a_refusal_ends_with_the_models_words(provider: Provider, either: Write, shape: str) -> None:
     parts, body = DECLINES[shape]
