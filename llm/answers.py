@@ -21,7 +21,8 @@ from sentences import sentence as _
 
 MAX_DIGITS = 40
 BYTE_ORDER_MARK = "\ufeff"
-ERROR_WORDS = ("message", "msg", "error_msg", "detail", "error", "errors")
+ERROR_WORDS = ("message", "msg", "error_msg", "status_msg", "detail", "error", "errors")
+CODES = ("code", "error_code", "errcode", "status_code")
 THINKING = ("reasoning_content", "reasoning", "thinking")
 NO_CHOICE: dict[str, object] = {}
 
@@ -255,10 +256,17 @@ def _find_error(event: dict[str, object]) -> object:
         return event["error"]
     if event.get("choices"):
         return None
+    result = event.get("base_resp")
+    if isinstance(result, dict) and result.get("status_code"):
+        return result  # MiniMax
     if event.get("object") == "error" or event.get("type") == "error":
         return event
-    is_answer = "choices" in event or event.get("usage") is not None
-    return None if is_answer or not any(event.get(name) for name in ERROR_WORDS) else event
+    if "choices" in event or event.get("usage") is not None:
+        return None
+    # A message alone may be a heartbeat, so it must have a code. A detail alone is FastAPI's error.
+    names = ERROR_WORDS if any(event.get(name) for name in CODES) else ("detail",)
+    has_words = any(isinstance(event.get(name), str | list) and event[name] for name in names)
+    return event if has_words else None
 
 
 def _read_error(error: object, *, taken: int) -> Answer:
@@ -266,7 +274,7 @@ def _read_error(error: object, *, taken: int) -> Answer:
     words = words_of(error)
     if not taken and is_out_of_money(None, error):
         raise OutOfMoney(_("模型服务的额度已用完（%(words)s）。") % {"words": words or redact(error)})
-    named = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
+    named = [error.get(name) for name in (*CODES, "type")] if isinstance(error, dict) else []
     code = " ".join(str(name) for name in named if name)
     if is_declined(code, words):
         return Answer("", CONTENT_FILTER, refusal=words, finish_word=redact(code, most=MAX_WORD))
@@ -275,6 +283,7 @@ def _read_error(error: object, *, taken: int) -> Answer:
 
 def words_of(error: object) -> str:
     """A provider's own words in an error of any shape, made safe."""
-    while isinstance(error, dict):
-        error = next((error[name] for name in ERROR_WORDS if error.get(name)), "")
+    while isinstance(error, dict | list):
+        parts = [error.get(name) for name in ERROR_WORDS] if isinstance(error, dict) else error
+        error = next((part for part in parts if part), "")
     return redact(error)

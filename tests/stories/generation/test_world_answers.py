@@ -1,10 +1,12 @@
 """What servers of the world answer, to both clients over HTTP: how they frame, end, count, refuse and break."""
 
+import threading
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from llm import streams
 from stories.generation import streaming
@@ -12,8 +14,9 @@ from stories.generation.attempts import bill
 from stories.generation.completion import fill
 from stories.models import Attempt, Story
 from tests.factories import make_model, make_run, make_serving_model, make_story
-from tests.provider import Call, Provider
+from tests.provider import Call, Fault, Provider
 from tests.provider.scripts import BREAK, DONE, OPEN, chunk, counts, event, events, raw, whole
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 PRICED = {"input_price": Decimal(1), "output_price": Decimal(2)}
@@ -97,6 +100,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("word", ENDS)
 def test_a_natural_end_has_many_names(provider: Provider, either: Write, word: str) -> None:
     play(provider, *STORY, *events(chunk("", finish=word)), DONE, instead=whole(TEXT, finish=word))
@@ -155,7 +159,23 @@ def test_a_connection_that_stays_open_after_the_end_is_closed(
     story = streamed()
     assert (story.state, story.text) == ("written", TEXT)
     (call,) = provider.posts("/v1/chat")
-    assert call.closed_early_at is not None or not call.answered_at
+    wait_until(lambda: call.closed_early_at is not None, what="the call is closed")
+
+
+def test_who_stops_a_story_after_its_end_stops_nothing(
+    provider: Provider, streamed: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text is whole; only the connection is still open."""
+    monkeypatch.setattr(streams, "MAX_EPILOGUE", 60.0)
+
+    play(provider, *STORY, *events(chunk(finish="stop")), OPEN)
+    stories: list[Story] = []
+    thread = threading.Thread(target=lambda: stories.append(streamed()))
+    thread.start()
+    wait_until(lambda: Story.objects.filter(text=TEXT).exists(), what="the text is committed")
+    Story.objects.update(stop_requested=True)
+    thread.join(30)
+    assert_written(stories[0])
 
 
 def test_usage_that_comes_after_the_end_is_waited_for(provider: Provider, streamed: Write) -> None:
@@ -185,10 +205,10 @@ def test_usage_that_comes_after_the_end_is_waited_for(provider: Provider, stream
     ids=["reset", "garbage", "error", "text", "html", "error event"],
 )
 def test_what_comes_after_the_end_matters_no_more(
-    provider: Provider, streamed: Write, after: Sequence[Any]
+    provider: Provider, either: Write, after: Sequence[Any]
 ) -> None:
-    play(provider, *STORY, *events(chunk("", finish="stop", usage=counts())), *after)
-    story = streamed()
+    play(provider, *STORY, *events(chunk("", finish="stop"), {"choices": [], "usage": counts()}), *after)
+    story = either()
     assert_written(story)
     assert call_of(story).price == bill(story.model, prompt_tokens=100, completion_tokens=20)
 
@@ -238,6 +258,12 @@ FRAMINGS: dict[str, list[bytes]] = {
     "a byte order mark": [b"\xef\xbb\xbf", *STORY, *END],
     "byte by byte": [bytes([byte]) for byte in b"".join([*STORY, *END])],
     "all at once": [b"".join([*STORY, *END])],
+    "heartbeats of JSON": [
+        *events({"type": "ping"}, {}),
+        *STORY,
+        *events({"message": "still here"}, {"choices": []}),
+        *END,
+    ],
     "retry and unknown fields": [b"retry: 3000\n\nid\n\n", *STORY, *END],
     "JSON lines without events": [raw(chunk(piece)) + b"\n" for piece in PIECES]
     + [raw(chunk(finish="stop"))],
@@ -292,6 +318,7 @@ COUNTED: dict[str, list[bytes]] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("place", COUNTED)
 def test_counts_are_found_wherever_they_stand(provider: Provider, either: Write, place: str) -> None:
     play(provider, *COUNTED[place], DONE)
@@ -325,6 +352,7 @@ SHAPES: dict[str, bytes] = {
     "OpenRouter": event(chunk("", finish="error") | {"error": {"code": 502, "message": BUSY}}),
     "words": event({"error": BUSY}),
     "百炼": event({"code": "InternalError", "message": BUSY, "request_id": "1"}),
+    "MiniMax": event({"choices": None, "base_resp": {"status_code": 1004, "status_msg": BUSY}}),
     "FastAPI": event({"detail": BUSY}),
     "an error in an error": event({"error": {"error": {"message": BUSY}}}),
     "named error": b"event: error\ndata: " + raw({"message": BUSY}) + b"\n\n",
@@ -334,6 +362,7 @@ SHAPES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_error_inside_a_200_fails_with_the_providers_words(
     provider: Provider, either: Write, shape: str
@@ -378,6 +407,33 @@ def test_a_200_without_an_event_is_final(provider: Provider, either: Write, body
     assert is_at_reservation(story)
 
 
+@pytest.mark.parametrize("body", [{}, {"choices": []}, {"message": "no"}, {"id": 7}, {"choices": [{}]}])
+def test_json_that_is_no_answer_is_an_unknown_outcome(provider: Provider, either: Write, body: Any) -> None:
+    play(provider, raw(body))
+    story = either()
+    assert (story.state, story.end_reason) == ("failed", "unknown")
+    assert raw(body).decode().replace('"', "'") in str(story.error), "its words are kept"
+    assert is_at_reservation(story)
+
+
+def test_a_legacy_page_is_read_the_same(provider: Provider) -> None:
+    model = make_serving_model(**PRICED, prompt_style="completion", stop=" END")
+    spoken = [{"choices": [{"text": piece, "finish_reason": None}]} for piece in PIECES]
+    end = {"choices": [{"text": "", "finish_reason": "eos_token"}], "usage": counts()}
+    play(
+        provider,
+        *events(*spoken, end),
+        OPEN,
+        instead=end | {"choices": [{"text": TEXT, "finish_reason": "eos"}]},
+    )
+    reader, run = make_story(state="queued", language_model=model), make_run(language_model=model)
+    streaming.write(reader)
+    fill(make_story(run=run, state="queued"))
+    for story in Story.objects.all():
+        assert (story.state, story.text, call_of(story).completion_tokens) == ("written", TEXT, 20)
+    assert {call.path for call in provider.posts()} == {"/v1/completions"}
+
+
 def test_words_without_framing_in_the_middle_say_why_it_ended(provider: Provider, streamed: Write) -> None:
     play(provider, *STORY, b"upstream connect error\n")
     story = streamed()
@@ -409,6 +465,7 @@ DECLINES: dict[str, tuple[list[bytes], Any]] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("shape", DECLINES)
 def test_a_refusal_ends_with_the_models_words(provider: Provider, either: Write, shape: str) -> None:
     parts, body = DECLINES[shape]
@@ -418,6 +475,43 @@ def test_a_refusal_ends_with_the_models_words(provider: Provider, either: Write,
     assert str(story.error) == f"模型不肯写：{NO}"
     assert call_of(story).state == Attempt.State.INTERRUPTED
     assert is_at_reservation(story)
+
+
+DECLINING = [
+    ("data_inspection_failed", "Output data may contain inappropriate content."),
+    ("content_filter", "The response was filtered due to Azure OpenAI's content management policy."),
+    ("content_policy_violation", "Your request was rejected as a result of our safety system."),
+    ("invalid_request_error", "Content Exists Risk"),
+    ("1301", "系统检测到输入或生成内容可能包含不安全或敏感内容"),
+]
+
+
+@pytest.mark.parametrize(("code", "words"), DECLINING)
+def test_a_400_that_declines_is_a_refusal_and_costs_nothing(
+    provider: Provider, either: Write, code: str, words: str
+) -> None:
+    provider.always(Fault.BAD_REQUEST, code=code, message=words)
+    story = either()
+    assert (story.state, story.end_reason) == ("failed", "content_filter")
+    assert words in str(story.error)
+    assert (call_of(story).state, call_of(story).price) == ("refused", 0)
+
+
+def test_another_400_is_no_refusal_of_the_model(provider: Provider, either: Write) -> None:
+    provider.always(Fault.BAD_REQUEST, message="max_tokens is too large: sensible values are below 4096")
+    assert either().end_reason == "refused"
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "refused"])
+def test_a_reader_reads_in_which_words_the_model_declined(
+    provider: Provider, streamed: Write, client: Client, reason: str
+) -> None:
+    play(provider, *(DECLINES["refusal"][0] if reason == "content_filter" else [event({"error": BUSY})]))
+    story = streamed()
+    Story.objects.update(visibility="link")
+    page = client.get(story.get_absolute_url()).content.decode()
+    assert story.end_reason == reason
+    assert (NO in page, BUSY in page) == (reason == "content_filter", False)
 
 
 def test_a_filter_in_the_middle_names_what_it_found(provider: Provider, either: Write) -> None:
