@@ -255,8 +255,10 @@ def _find_error(event: dict[str, object]) -> object:
         return None
     if event.get("object") == "error" or event.get("type") == "error":
         return event
-    is_answer = "choices" in event or event.get("usage") is not None
-    return None if is_answer or not any(event.get(name) for name in ERROR_WORDS) else event
+    if "choices" in event or event.get("usage") is not None:
+        return None
+    has_words = any(isinstance(event.get(name), str | list) and event[name] for name in ERROR_WORDS)
+    return event if has_words else None
 
 
 def _read_error(error: object) -> Answer:
@@ -271,6 +273,7 @@ def _read_error(error: object) -> Answer:
 
 def words_of(error: object) -> str:
     """A provider's own words in an error of any shape, made safe."""
-    while isinstance(error, dict):
-        error = next((error[name] for name in ERROR_WORDS if error.get(name)), "")
+    while isinstance(error, dict | list):
+        parts = [error.get(name) for name in ERROR_WORDS] if isinstance(error, dict) else error
+        error = next((part for part in parts if part), "")
     return redact(error)

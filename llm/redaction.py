@@ -19,11 +19,19 @@ REPLACEMENT = "\ufffd"
 
 def redact(value: object, *, most: int = MAX_LENGTH) -> str:
     """`value` as text of at most `most` characters: no NUL, no lone surrogate, no key of ours; "" for None."""
-    text = "" if value is None else str(value)
+    text = "" if value is None else _text_of(value)
     for key in _keys():
         text = text.replace(key, MASK)
     text = text.replace("\0", REPLACEMENT).encode("utf-8", "replace").decode()
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def _text_of(value: object) -> str:
+    """`value` as text; "…" for JSON that is nested more deeply than Python writes."""
+    try:
+        return str(value)
+    except RecursionError:
+        return "…"
 
 
 def redact_words(words: Words) -> Words:

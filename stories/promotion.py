@@ -18,7 +18,7 @@ from sentences import sentence as _
 from stories.errors import BadState, UnknownModel
 from stories.generation.attempts import open_promotion, settle
 from stories.generation.connections import release_scarce_connection
-from stories.generation.outcomes import of_error
+from stories.generation.outcomes import of_answer, of_error
 from stories.generation.prompts import ask_for
 from stories.generation.text_assembly import TextAssembler
 from stories.language_models import check_endpoint, check_in_service, learn_opening
@@ -110,7 +110,11 @@ def _conclude(attempt: Attempt, answer: Answer, *, by: Actor) -> Promotion:
             after = {"serving": model.name, "answer": said}
             record(AuditEntry.Action.MODEL_PROMOTED, model, by=by, before=before, after=after)
             return Promotion(previous, said)
-    raise _stays_out(model, _("它什么也没有答。") if settled else _("它答得太晚，这次调用已记为结果不明。"))
+    if not settled:
+        raise _stays_out(model, _("它答得太晚，这次调用已记为结果不明。"))
+    raise _stays_out(
+        model, of_answer(answer.finish_reason, refusal=answer.refusal).error or _("它什么也没有答。")
+    )
 
 
 def _put_in_use(model: LanguageModel) -> LanguageModel | None:

@@ -31,7 +31,7 @@ class EndReason(models.TextChoices):
 
     STOP = "stop", _("写完了")
     LENGTH = "length", _("达到长度上限")
-    CONTENT_FILTER = "content_filter", _("被内容过滤截断")
+    CONTENT_FILTER = "content_filter", _("模型拒绝，或被内容过滤")
     STOPPED = "stopped", _("被读者停止")
     CUT = "cut", _("连接中断")
     LOST = "lost", _("写作进程中断")

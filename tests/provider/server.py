@@ -49,7 +49,7 @@ class Fault(StrEnum):
 
     RATE_LIMIT = "429 (retry_after, retry_after_ms: seconds, milliseconds; neither: no header)"
     QUOTA = "429 insufficient_quota"
-    BAD_REQUEST = "400 (message)"
+    BAD_REQUEST = "400 (message, code)"
     UNAUTHORIZED = "401"
     FORBIDDEN = "403 (message)"
     NOT_FOUND = "404 (message)"
@@ -451,7 +451,7 @@ def _refusal(plan: Plan) -> Response:
     status, code, message = REFUSALS[plan.fault]
     names = {"retry_after": "retry-after", "retry_after_ms": "retry-after-ms"}
     headers = {names[name]: str(value) for name, value in plan.options.items() if name in names}
-    return error(status, code, plan.options.get("message", message), headers)
+    return error(status, plan.options.get("code", code), plan.options.get("message", message), headers)
 
 
 def _reset(request: Request) -> Response:

@@ -2,7 +2,16 @@
 
 import pytest
 
-from llm.errors import LLMError, OutcomeUnknown, OutOfMoney, Refused, ServerFailed, TryAgainLater
+from llm.errors import (
+    Declined,
+    FailedAnswer,
+    LLMError,
+    OutcomeUnknown,
+    OutOfMoney,
+    Refused,
+    ServerFailed,
+    TryAgainLater,
+)
 from sentences import sentence as _
 from stories.errors import OverBudget, StoryError, UnknownModel
 from stories.generation import outcomes
@@ -28,12 +37,18 @@ def unreached(retry_after: float | None = None) -> TryAgainLater:
         ("stop", Outcome(EndReason.STOP, COMPLETE)),
         ("length", Outcome(EndReason.LENGTH, INTERRUPTED)),
         ("content_filter", Outcome(EndReason.CONTENT_FILTER, INTERRUPTED)),
-        ("tool_calls", Outcome(EndReason.CUT, INTERRUPTED)),
         ("", Outcome(EndReason.CUT, INTERRUPTED)),
     ],
 )
 def test_an_answer(finish_reason: str, expected: Outcome) -> None:
     assert outcomes.of_answer(finish_reason) == expected
+
+
+def test_the_words_in_which_a_model_declined() -> None:
+    outcome = outcomes.of_answer("content_filter", refusal=" 我不能写。\0" + "长" * 5000)
+    assert (outcome.reason, outcome.attempt_state) == (EndReason.CONTENT_FILTER, INTERRUPTED)
+    assert str(outcome.error).startswith("模型不肯写：我不能写。\ufffd长")
+    assert len(str(outcome.error)) < 1000
 
 
 @pytest.mark.parametrize(
@@ -48,6 +63,8 @@ def test_an_answer(finish_reason: str, expected: Outcome) -> None:
         (ServerFailed("500", status=500), Outcome(None, REFUSED, "500", retry_in=5.0, use_up_try=True)),
         (OutOfMoney("额度", status=429), Outcome(EndReason.QUOTA, REFUSED, "额度")),
         (Refused("400", status=400), Outcome(EndReason.REFUSED, REFUSED, "400")),
+        (Declined("不写", status=400), Outcome(EndReason.CONTENT_FILTER, REFUSED, "不写")),
+        (FailedAnswer("忙"), Outcome(EndReason.REFUSED, UNKNOWN, "忙")),
         (OutcomeUnknown("断了"), Outcome(EndReason.UNKNOWN, UNKNOWN, "断了")),
         (TimeoutError(), Outcome(EndReason.UNKNOWN, UNKNOWN, _("模型服务写得太久，已停止等待。"))),
         (ValueError("sk-secret"), Outcome(EndReason.UNKNOWN, UNKNOWN, INTERNAL)),
@@ -64,6 +81,8 @@ def test_an_error_of_a_readers_story_without_text(error: Exception, expected: Ou
         (ServerFailed("500", status=500), Outcome(EndReason.REFUSED, REFUSED, "500")),
         (OutOfMoney("额度", status=429), Outcome(EndReason.QUOTA, REFUSED, "额度")),
         (Refused("400", status=400), Outcome(EndReason.REFUSED, REFUSED, "400")),
+        (Declined("不写", status=400), Outcome(EndReason.CONTENT_FILTER, REFUSED, "不写")),
+        (FailedAnswer("忙"), Outcome(EndReason.CUT, INTERRUPTED, "忙")),
         (OutcomeUnknown("断了"), Outcome(EndReason.CUT, INTERRUPTED, "断了")),
         (TimeoutError(), Outcome(EndReason.CUT, INTERRUPTED, _("模型服务写得太久，已停止等待。"))),
         (ValueError("sk-secret"), Outcome(EndReason.CUT, INTERRUPTED, INTERNAL)),
@@ -83,6 +102,8 @@ def test_an_error_of_a_readers_story_with_text(error: Exception, expected: Outco
         (ServerFailed("500", status=500), Outcome(None, REFUSED, "500", retry_in=5.0, use_up_try=True)),
         (OutOfMoney("额度", status=429), Outcome(None, REFUSED, "额度", pause_run=True)),
         (Refused("400", status=400), Outcome(EndReason.REFUSED, REFUSED, "400")),
+        (Declined("不写", status=400), Outcome(EndReason.CONTENT_FILTER, REFUSED, "不写")),
+        (FailedAnswer("忙"), Outcome(EndReason.REFUSED, UNKNOWN, "忙")),
         (OutcomeUnknown("断了"), Outcome(EndReason.UNKNOWN, UNKNOWN, "断了")),
     ],
 )

@@ -1,10 +1,12 @@
 """What servers of the world answer, to both clients over HTTP: how they frame, end, count, refuse and break."""
 
+import threading
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from llm import streams
 from stories.generation import streaming
@@ -12,8 +14,9 @@ from stories.generation.attempts import bill
 from stories.generation.completion import fill
 from stories.models import Attempt, Story
 from tests.factories import make_model, make_run, make_serving_model, make_story
-from tests.provider import Call, Provider
+from tests.provider import Call, Fault, Provider
 from tests.provider.scripts import BREAK, DONE, OPEN, chunk, counts, event, events, raw, whole
+from tests.servers import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("redis_server")]
 PRICED = {"input_price": Decimal(1), "output_price": Decimal(2)}
@@ -155,7 +158,23 @@ def test_a_connection_that_stays_open_after_the_end_is_closed(
     story = streamed()
     assert (story.state, story.text) == ("written", TEXT)
     (call,) = provider.posts("/v1/chat")
-    assert call.closed_early_at is not None or not call.answered_at
+    wait_until(lambda: call.closed_early_at is not None, what="the call is closed")
+
+
+def test_who_stops_a_story_after_its_end_stops_nothing(
+    provider: Provider, streamed: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its text is whole; only the connection is still open."""
+    monkeypatch.setattr(streams, "MAX_EPILOGUE", 60.0)
+
+    play(provider, *STORY, *events(chunk(finish="stop")), OPEN)
+    stories: list[Story] = []
+    thread = threading.Thread(target=lambda: stories.append(streamed()))
+    thread.start()
+    wait_until(lambda: Story.objects.filter(text=TEXT).exists(), what="the text is committed")
+    Story.objects.update(stop_requested=True)
+    thread.join(30)
+    assert_written(stories[0])
 
 
 def test_usage_that_comes_after_the_end_is_waited_for(provider: Provider, streamed: Write) -> None:
@@ -418,6 +437,43 @@ def test_a_refusal_ends_with_the_models_words(provider: Provider, either: Write,
     assert str(story.error) == f"模型不肯写：{NO}"
     assert call_of(story).state == Attempt.State.INTERRUPTED
     assert is_at_reservation(story)
+
+
+DECLINING = [
+    ("data_inspection_failed", "Output data may contain inappropriate content."),
+    ("content_filter", "The response was filtered due to Azure OpenAI's content management policy."),
+    ("content_policy_violation", "Your request was rejected as a result of our safety system."),
+    ("invalid_request_error", "Content Exists Risk"),
+    ("1301", "系统检测到输入或生成内容可能包含不安全或敏感内容"),
+]
+
+
+@pytest.mark.parametrize(("code", "words"), DECLINING)
+def test_a_400_that_declines_is_a_refusal_and_costs_nothing(
+    provider: Provider, either: Write, code: str, words: str
+) -> None:
+    provider.always(Fault.BAD_REQUEST, code=code, message=words)
+    story = either()
+    assert (story.state, story.end_reason) == ("failed", "content_filter")
+    assert words in str(story.error)
+    assert (call_of(story).state, call_of(story).price) == ("refused", 0)
+
+
+def test_another_400_is_no_refusal_of_the_model(provider: Provider, either: Write) -> None:
+    provider.always(Fault.BAD_REQUEST, message="max_tokens is too large: sensible values are below 4096")
+    assert either().end_reason == "refused"
+
+
+@pytest.mark.parametrize("reason", ["content_filter", "refused"])
+def test_a_reader_reads_in_which_words_the_model_declined(
+    provider: Provider, streamed: Write, client: Client, reason: str
+) -> None:
+    play(provider, *(DECLINES["refusal"][0] if reason == "content_filter" else [event({"error": BUSY})]))
+    story = streamed()
+    Story.objects.update(visibility="link")
+    page = client.get(story.get_absolute_url()).content.decode()
+    assert story.end_reason == reason
+    assert (NO in page, BUSY in page) == (reason == "content_filter", False)
 
 
 def test_a_filter_in_the_middle_names_what_it_found(provider: Provider, either: Write) -> None:

@@ -70,6 +70,17 @@ def test_only_what_was_never_learnt_is_written_again(provider: Provider, attempt
     assert Attempt.objects.count() == 2, "the second call has a row of its own"
 
 
+def test_what_failed_by_an_error_in_its_answer_is_written_again_too(provider: Provider, db: None) -> None:
+    run = make_run(language_model=make_model(input_price=Decimal(1), output_price=Decimal(2)))
+    failed, refused = (make_story(run=run, state=Story.State.QUEUED) for _ in range(2))
+    provider.next(Fault.DONE_BUT_HTML)
+    completion.fill(failed)
+    provider.next(Fault.BAD_REQUEST)
+    completion.fill(refused)
+    assert set(Story.objects.values_list("state", "end_reason")) == {("failed", "refused")}
+    assert [story.pk for story in retry_stories(Story.objects.select_related("run"))] == [failed.pk]
+
+
 def test_a_cancelled_run_stays_cancelled(attempt: Attempt) -> None:
     Run.objects.update(state=Run.State.CANCELLED)
     assert retry_stories(Story.objects.select_related("run")) == []

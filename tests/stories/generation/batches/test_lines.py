@@ -85,6 +85,44 @@ def test_an_answer_that_came_whole_needs_no_finish_reason(odd_line: Any, reason:
     assert run.stories.order_by("slot")[0].text == TEXT
 
 
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("eos", ("written", "stop", "complete")),
+        ("END_TURN", ("written", "stop", "complete")),
+        ("max_tokens", ("interrupted", "length", "interrupted")),
+        ("abort", ("interrupted", "cut", "interrupted")),
+    ],
+)
+def test_an_end_has_many_names(odd_line: Any, word: str, expected: tuple[str, str, str]) -> None:
+    run = odd_line(200, body_of(finish=word))
+    assert outcome(run) == expected
+    assert run.stories.order_by("slot")[0].attempts.get().finish_reason == word
+
+
+def test_a_refusal_has_its_words(odd_line: Any) -> None:
+    body = body_of(None)
+    body["choices"][0]["message"]["refusal"] = "我不能写这个。"
+    run = odd_line(200, body)
+    assert outcome(run) == ("failed", "content_filter", "interrupted")
+    assert str(run.stories.order_by("slot")[0].error) == "模型不肯写：我不能写这个。"
+
+
+@pytest.mark.parametrize("code", ["data_inspection_failed", "content_filter"])
+def test_a_request_that_was_declined_is_a_refusal_too(odd_line: Any, code: str) -> None:
+    run = odd_line(400, {"error": {"code": code, "message": "inappropriate"}})
+    assert outcome(run) == ("failed", "content_filter", "refused")
+    assert "inappropriate" in str(run.stories.order_by("slot")[0].error)
+
+
+@pytest.mark.parametrize("body", [{"object": "error", "message": "busy"}, {"error": {"message": "busy"}}])
+def test_an_error_in_a_200_has_its_words(odd_line: Any, body: Any) -> None:
+    run = odd_line(200, body)
+    assert outcome(run) == ("failed", "refused", "unknown")
+    assert str(run.stories.order_by("slot")[0].error) == "模型服务中途报错：busy"
+    assert run.stories.order_by("slot")[0].attempts.get().price > 0, "nobody knows whether it was billed"
+
+
 @pytest.mark.both_databases
 @pytest.mark.parametrize("text", ["a\0b", "a\ud800b", "\0", "末" * 30_000])
 def test_text_that_no_database_keeps_as_it_is(odd_line: Any, text: str) -> None:
