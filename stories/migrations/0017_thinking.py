@@ -19,7 +19,7 @@ def check_again(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
 
 class Migration(migrations.Migration):
     dependencies = [
-        ("stories", "0012_sentences"),
+        ("stories", "0015_declined"),
     ]
 
     operations = [

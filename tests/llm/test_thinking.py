@@ -9,6 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm.thinking import (
+    NAMES,
     PAIRS,
     Part,
     ThinkingSplitter,
@@ -168,6 +169,14 @@ def test_text_is_not_held_back_for_a_sign_that_can_be_no_tag() -> None:
 )
 def test_a_name_may_say_that_a_model_begins_inside(name: str, seems: bool) -> None:
     assert seems_to_open_inside(name) is seems
+
+
+@pytest.mark.parametrize(
+    "tag", [f"<{slash}{name}>" for slash in ("", "/") for name in NAMES] + list(sum(PAIRS, ()))
+)
+def test_every_tag_is_found_also_in_capitals(tag: str) -> None:
+    assert holds_tag(f"从前{tag}有座山")
+    assert holds_tag(f"从前{tag.upper()}有座山")
 
 
 def test_a_tag_is_seen_wherever_it_stands() -> None:

@@ -13,7 +13,7 @@ from stories.models import Attempt, Flag, LanguageModel, SpendDay, Story
 from stories.tasks import check_new_stories
 
 BEFORE = [("stories", "0007_batch_backoff")]
-BEFORE_THINKING = [("stories", "0012_sentences")]
+BEFORE_THINKING = [("stories", "0015_declined")]
 
 
 @pytest.fixture
