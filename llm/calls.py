@@ -135,22 +135,32 @@ def complete(alias: str, ask: Ask, *, seconds: float | None = None) -> Answer:
         return replace(cut(answer, room=ask.max_characters), rates=read_rates(response.headers))
 
 
-def _read_pieces(
-    response: openai.APIResponse[Any],
-) -> Iterator[Answer]:  # Any: its body is read here as bytes
+# Any: its body is read here as bytes.
+def _read_pieces(response: openai.APIResponse[Any]) -> Iterator[Answer]:
     """The answer, which some servers stream though nobody asked. Raises `OutcomeUnknown` for one that does not end."""
-    deadline = time.monotonic() + clients.READ_TIMEOUT
-    reader, size = AnswerReader(max_line=MAX_BYTES), 0
-    for chunk in response.iter_bytes():
-        yield from reader.feed(chunk)
-        if reader.is_done:
+    reader = AnswerReader(max_line=MAX_BYTES)
+    try:
+        for chunk in _bounded(response.iter_bytes()):
+            yield from reader.feed(chunk)
+            if reader.is_done:
+                return
+    except (openai.OpenAIError, httpx2.HTTPError):
+        if reader.has_ended:
             return
+        raise
+    yield from reader.close()
+
+
+def _bounded(chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """The chunks of a body. Raises `OutcomeUnknown` once they are too many, or take too long."""
+    deadline, size = time.monotonic() + clients.READ_TIMEOUT, 0
+    for chunk in chunks:
+        yield chunk
         size += len(chunk)
         if size > MAX_BYTES:
             raise OutcomeUnknown(_("模型服务的回答大得没有止境，已不再读下去，结果不明。"))
         if time.monotonic() > deadline:
             raise OutcomeUnknown(SILENT)
-    yield from reader.close()
 
 
 def cut(answer: Answer, *, room: int) -> Answer:

@@ -23,6 +23,7 @@ from llm.event_stream import LineSplitter
 from llm.retry import retry_rate_limited
 from tests.environment import free_port
 from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
+from tests.provider.scripts import BREAK, chunk, event, events
 from tests.servers import wait_until
 
 SECRET = "sk-secret-of-the-tests"
@@ -309,6 +310,15 @@ async def test_only_the_provider_says_that_a_story_is_complete(provider, fault, 
 
     assert [piece.finish_reason for piece in pieces if piece.finish_reason] == reasons
     assert "".join(piece.text for piece in pieces) == provider.text
+
+
+@pytest.mark.parametrize("after", [BREAK, b"data: {not json\n\n", event({"error": "late"})])
+async def test_a_break_after_the_end_raises_nothing(provider, after):
+    provider.script = lambda _call: [*events(chunk("从前", finish="stop")), after]
+
+    text, error = await read_until_error()
+
+    assert (text, error) == ("从前", None)
 
 
 async def test_an_html_page_instead_of_a_stream_brings_nothing(provider):
