@@ -76,7 +76,8 @@ def with_thinking(stories: QuerySet[Story]) -> QuerySet[Story]:
     calls = Attempt.objects.filter(
         story=OuterRef("pk"), fence=OuterRef("fence"), state__in=Attempt.OPEN, first_text_at__isnull=True
     )
-    return stories.annotate(thinking_since=Subquery(calls.values("first_thought_at")[:1]))
+    # By its name as a word: the class declares it, which django-stubs takes for a second attribute.
+    return stories.annotate(**{"thinking_since": Subquery(calls.values("first_thought_at")[:1])})
 
 
 def _seconds_since(moment: datetime | None) -> int | None:
