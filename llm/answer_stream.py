@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 
-from llm.answers import NOTHING_SAID, Answer, ended, read_answer
+from llm.answers import NOTHING_SAID, Answer, ended, read_answer, read_whole
 from llm.errors import MAX_QUOTE, FailedAnswer, OutcomeUnknown
 from llm.event_stream import DONE, MAX_LINE, EventReader
 from llm.finish_reasons import CONTENT_FILTER, is_break
@@ -30,6 +30,7 @@ class AnswerReader:
     def __init__(self, *, max_line: int = MAX_LINE) -> None:
         self._events = EventReader(max_line=max_line)
         self._taken = 0
+        self._last: object = None
         self._declined = False
         self._silence = NOTHING_SAID
         self.has_ended = False
@@ -47,6 +48,8 @@ class AnswerReader:
         if self._events.stray or not self._events.has_event:
             raise _no_answer(self._events.stray)
         if not self._events.is_framed:
+            if not self._taken:
+                read_whole(self._last)  # Whatever JSON it is, it must be an answer.
             yield self._end(self._silence)
 
     def _read(self, events: Iterator[object]) -> Iterator[Answer]:
@@ -64,6 +67,7 @@ class AnswerReader:
 
     def _take(self, event: object) -> Answer:
         piece = read_answer(event, taken=self._taken)
+        self._last = event
         self._taken += len(piece.text)
         if piece.refusal:
             self._declined = True

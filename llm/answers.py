@@ -20,7 +20,8 @@ from sentences import sentence as _
 
 MAX_DIGITS = 40
 BYTE_ORDER_MARK = "\ufeff"
-ERROR_WORDS = ("message", "msg", "error_msg", "detail", "error", "errors")
+ERROR_WORDS = ("message", "msg", "error_msg", "status_msg", "detail", "error", "errors")
+CODES = ("code", "error_code", "errcode", "status_code")
 THINKING = ("reasoning_content", "reasoning", "thinking")
 NO_CHOICE: dict[str, object] = {}
 
@@ -253,18 +254,23 @@ def _find_error(event: dict[str, object]) -> object:
         return event["error"]
     if event.get("choices"):
         return None
+    result = event.get("base_resp")
+    if isinstance(result, dict) and result.get("status_code"):
+        return result  # MiniMax
     if event.get("object") == "error" or event.get("type") == "error":
         return event
     if "choices" in event or event.get("usage") is not None:
         return None
-    has_words = any(isinstance(event.get(name), str | list) and event[name] for name in ERROR_WORDS)
+    # A message alone may be a heartbeat, so it must have a code. A detail alone is FastAPI's error.
+    names = ERROR_WORDS if any(event.get(name) for name in CODES) else ("detail",)
+    has_words = any(isinstance(event.get(name), str | list) and event[name] for name in names)
     return event if has_words else None
 
 
 def _read_error(error: object) -> Answer:
     """An answer that declined, if the error says that. Raises `FailedAnswer` otherwise."""
     words = words_of(error)
-    named = (error.get("code"), error.get("type")) if isinstance(error, dict) else ()
+    named = [error.get(name) for name in (*CODES, "type")] if isinstance(error, dict) else []
     code = " ".join(str(name) for name in named if name)
     if is_declined(code, words):
         return Answer("", CONTENT_FILTER, refusal=words, finish_word=redact(code, most=MAX_WORD))

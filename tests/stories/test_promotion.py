@@ -19,6 +19,7 @@ from stories.generation.sweeper import expire_promotions
 from stories.models import Attempt, AuditEntry, LanguageModel, PromptStyle, SpendDay
 from tests.factories import make_model, make_serving_model, make_template
 from tests.provider import Fault, Provider
+from tests.provider.scripts import raw, whole
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 pytestmark = pytest.mark.django_db
@@ -115,7 +116,7 @@ DEAD = [
     (Fault.RATE_LIMIT, {}, "Rate limit reached"),
     (Fault.SERVER_ERROR, {}, "The server had an error"),
     (Fault.RESET, {}, "结果不明"),
-    (Fault.DONE_BUT_HTML, {}, "结果不明"),
+    (Fault.DONE_BUT_HTML, {}, "Bad gateway"),
     (Fault.GARBAGE, {}, "结果不明"),
 ]
 
@@ -131,7 +132,7 @@ def test_a_model_that_does_not_answer_stays_out(
     assert "「new」没有启用" in page
     assert (serving(), len(provider.posts()), AuditEntry.objects.count()) == ("old", 1, 0)
     attempt = Attempt.objects.get()
-    unknown = "结果不明" in words
+    unknown = fault in (Fault.RESET, Fault.DONE_BUT_HTML, Fault.GARBAGE)
     assert attempt.state == ("unknown" if unknown else "refused")
     assert attempt.price == (attempt.reserved if unknown else 0)
     assert (SpendDay.objects.get().spent, SpendDay.objects.get().reserved) == (attempt.price, 0)
@@ -140,6 +141,12 @@ def test_a_model_that_does_not_answer_stays_out(
 def test_a_model_that_answers_nothing_stays_out(trainer: Client, provider: Provider) -> None:
     provider.text = " \n"
     assert "什么也没有答" in press(trainer, make_model("new"))
+    assert (serving(), Attempt.objects.get().state) == ("old", "complete")
+
+
+def test_a_model_that_declines_stays_out_with_its_words(trainer: Client, provider: Provider) -> None:
+    provider.script = lambda _call: [raw(whole(None, refusal="这个我不写。"))]
+    assert "模型不肯写：这个我不写。" in press(trainer, make_model("new"))
     assert (serving(), Attempt.objects.get().state) == ("old", "complete")
 
 

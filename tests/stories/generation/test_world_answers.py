@@ -100,6 +100,7 @@ ENDS = [
 ]
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("word", ENDS)
 def test_a_natural_end_has_many_names(provider: Provider, either: Write, word: str) -> None:
     play(provider, *STORY, *events(chunk("", finish=word)), DONE, instead=whole(TEXT, finish=word))
@@ -257,6 +258,12 @@ FRAMINGS: dict[str, list[bytes]] = {
     "a byte order mark": [b"\xef\xbb\xbf", *STORY, *END],
     "byte by byte": [bytes([byte]) for byte in b"".join([*STORY, *END])],
     "all at once": [b"".join([*STORY, *END])],
+    "heartbeats of JSON": [
+        *events({"type": "ping"}, {}),
+        *STORY,
+        *events({"message": "still here"}, {"choices": []}),
+        *END,
+    ],
     "retry and unknown fields": [b"retry: 3000\n\nid\n\n", *STORY, *END],
     "JSON lines without events": [raw(chunk(piece)) + b"\n" for piece in PIECES]
     + [raw(chunk(finish="stop"))],
@@ -311,6 +318,7 @@ COUNTED: dict[str, list[bytes]] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("place", COUNTED)
 def test_counts_are_found_wherever_they_stand(provider: Provider, either: Write, place: str) -> None:
     play(provider, *COUNTED[place], DONE)
@@ -344,6 +352,7 @@ SHAPES: dict[str, bytes] = {
     "OpenRouter": event(chunk("", finish="error") | {"error": {"code": 502, "message": BUSY}}),
     "words": event({"error": BUSY}),
     "百炼": event({"code": "InternalError", "message": BUSY, "request_id": "1"}),
+    "MiniMax": event({"choices": None, "base_resp": {"status_code": 1004, "status_msg": BUSY}}),
     "FastAPI": event({"detail": BUSY}),
     "an error in an error": event({"error": {"error": {"message": BUSY}}}),
     "named error": b"event: error\ndata: " + raw({"message": BUSY}) + b"\n\n",
@@ -353,6 +362,7 @@ SHAPES: dict[str, bytes] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("shape", SHAPES)
 def test_an_error_inside_a_200_fails_with_the_providers_words(
     provider: Provider, either: Write, shape: str
@@ -397,6 +407,33 @@ def test_a_200_without_an_event_is_final(provider: Provider, either: Write, body
     assert is_at_reservation(story)
 
 
+@pytest.mark.parametrize("body", [{}, {"choices": []}, {"message": "no"}, {"id": 7}, {"choices": [{}]}])
+def test_json_that_is_no_answer_is_an_unknown_outcome(provider: Provider, either: Write, body: Any) -> None:
+    play(provider, raw(body))
+    story = either()
+    assert (story.state, story.end_reason) == ("failed", "unknown")
+    assert raw(body).decode().replace('"', "'") in str(story.error), "its words are kept"
+    assert is_at_reservation(story)
+
+
+def test_a_legacy_page_is_read_the_same(provider: Provider) -> None:
+    model = make_serving_model(**PRICED, prompt_style="completion", stop=" END")
+    spoken = [{"choices": [{"text": piece, "finish_reason": None}]} for piece in PIECES]
+    end = {"choices": [{"text": "", "finish_reason": "eos_token"}], "usage": counts()}
+    play(
+        provider,
+        *events(*spoken, end),
+        OPEN,
+        instead=end | {"choices": [{"text": TEXT, "finish_reason": "eos"}]},
+    )
+    reader, run = make_story(state="queued", language_model=model), make_run(language_model=model)
+    streaming.write(reader)
+    fill(make_story(run=run, state="queued"))
+    for story in Story.objects.all():
+        assert (story.state, story.text, call_of(story).completion_tokens) == ("written", TEXT, 20)
+    assert {call.path for call in provider.posts()} == {"/v1/completions"}
+
+
 def test_words_without_framing_in_the_middle_say_why_it_ended(provider: Provider, streamed: Write) -> None:
     play(provider, *STORY, b"upstream connect error\n")
     story = streamed()
@@ -428,6 +465,7 @@ DECLINES: dict[str, tuple[list[bytes], Any]] = {
 }
 
 
+@pytest.mark.both_databases
 @pytest.mark.parametrize("shape", DECLINES)
 def test_a_refusal_ends_with_the_models_words(provider: Provider, either: Write, shape: str) -> None:
     parts, body = DECLINES[shape]
