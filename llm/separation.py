@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from llm.answers import NOTHING_SAID, Answer
 from llm.finish_reasons import LENGTH, STOP
-from llm.thinking import Part, ThinkingSplitter
+from llm.thinking import Split, ThinkingSplitter
 
 MAX_THINKING = 400_000  # characters of one answer: more than any length limit that we ask for
 
@@ -28,7 +28,7 @@ class AnswerSplitter:
 
     def take(self, piece: Answer) -> Answer:
         """The piece, its thinking apart. `Answer.begins_anew`: all text before it was thinking, too."""
-        apart = self._splitter.note_thinking() if piece.thinking else Part()
+        apart = self._splitter.note_thinking() if piece.thinking else Split()
         part = apart + self._splitter.feed(piece.text)
         self._finish_reason = piece.finish_reason or self._finish_reason
         return self._with(piece, part)
@@ -38,7 +38,7 @@ class AnswerSplitter:
         part = self._splitter.finish(is_complete=self._finish_reason == STOP)
         return replace(self._with(NOTHING_SAID, part), opened_inside=self._splitter.opened_inside)
 
-    def _with(self, piece: Answer, part: Part) -> Answer:
+    def _with(self, piece: Answer, part: Split) -> Answer:
         thinking, room = piece.thinking + part.thinking, self._most if part.begins_anew else self._room
         self._thought += len(thinking)
         self._room = room - len(part.text)
@@ -51,7 +51,7 @@ class AnswerSplitter:
 def separate(answer: Answer, *, opens_inside: bool = False) -> Answer:
     """A whole answer, its thinking apart. The text is not cut."""
     splitter = ThinkingSplitter(opens_inside=opens_inside)
-    apart = splitter.note_thinking() if answer.thinking else Part()
+    apart = splitter.note_thinking() if answer.thinking else Split()
     part = apart + splitter.feed(answer.text) + splitter.finish(is_complete=answer.finish_reason == STOP)
     return replace(
         answer,

@@ -54,17 +54,17 @@ def seems_to_open_inside(model: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Part:
+class Split:
     """What a piece of an answer is. `begins_anew`: all text before this part was thinking."""
 
     text: str = ""
     thinking: str = ""
     begins_anew: bool = False
 
-    def __add__(self, after: "Part") -> "Part":
+    def __add__(self, after: "Split") -> "Split":
         if after.begins_anew:
-            return Part(after.text, self.thinking + self.text + after.thinking, begins_anew=True)
-        return Part(self.text + after.text, self.thinking + after.thinking, self.begins_anew)
+            return Split(after.text, self.thinking + self.text + after.thinking, begins_anew=True)
+        return Split(self.text + after.text, self.thinking + after.thinking, self.begins_anew)
 
 
 class ThinkingSplitter:
@@ -84,98 +84,98 @@ class ThinkingSplitter:
         self._has_thought = False  # a block has ended
         self._blanks: str | None = None  # those after an end without a block, whose meaning is still open
 
-    def note_thinking(self) -> Part:
+    def note_thinking(self) -> Split:
         """The server gives thinking apart, so what is text now is text; returns what was held back."""
         held, self._held = self._held or "", None
         self._has_thought = True
         return self._add_text(held)
 
-    def feed(self, piece: str) -> Part:
+    def feed(self, piece: str) -> Split:
         """What is certain now that `piece` has come."""
         rest = self._tail + piece
         cut = _begun_tag(rest)
         self._tail = rest[cut:]
         return self._add_all(rest[:cut])
 
-    def finish(self, *, is_complete: bool) -> Part:
+    def finish(self, *, is_complete: bool) -> Split:
         """What was held back: nothing more will come. `is_complete`: the model itself ended the answer."""
         part, self._tail = self._add_all(self._tail), ""
         if self._block is not None:
             block, self._block, self._in_block = self._block, None, False
             part += self._add_text(block)
         if self._blanks is not None:
-            part, self._blanks = part + Part(text=self._blanks), None
+            part, self._blanks = part + Split(text=self._blanks), None
         if self._held is not None:
             held, self._held = self._held, None
-            part += self._add_text(held) if is_complete else Part(thinking=held)
+            part += self._add_text(held) if is_complete else Split(thinking=held)
             self.opened_inside = False if is_complete and part.text.strip() else None
         return part
 
-    def _add_all(self, text: str) -> Part:
+    def _add_all(self, text: str) -> Split:
         """Adds what holds only whole tags."""
-        part, done = Part(), 0
+        part, done = Split(), 0
         for tag in TAG.finditer(text):
             part += self._add(text[done : tag.start()]) + self._add_tag(tag)
             done = tag.end()
         return part + self._add(text[done:])
 
-    def _add(self, text: str) -> Part:
+    def _add(self, text: str) -> Split:
         """Adds what holds no tag."""
         if self._block is not None:
             self._block += text
-            return Part()
+            return Split()
         if self._in_block:
-            return Part(thinking=text)
+            return Split(thinking=text)
         if self._held is not None:
             self._held += text
-            return Part()
+            return Split()
         return self._add_text(text)
 
-    def _add_text(self, text: str) -> Part:
+    def _add_text(self, text: str) -> Split:
         if not text.strip():
             if self._blanks is None:
-                return Part(text)
+                return Split(text)
             self._blanks += text
-            return Part()
+            return Split()
         self._is_fresh = False
         if self._blanks is None:
-            return Part(text)
+            return Split(text)
         blanks, self._blanks = self._blanks, None
-        return Part(blanks + text, begins_anew=True)
+        return Split(blanks + text, begins_anew=True)
 
-    def _add_tag(self, tag: re.Match[str]) -> Part:
+    def _add_tag(self, tag: re.Match[str]) -> Split:
         if self._held and self._held.strip() and tag["open"]:
             self._held += tag[0]
-            return Part()
+            return Split()
         if self._in_block:
             return self._add(tag[0]) if tag["open"] else self._close_block()
         return self._open_block(tag[0]) if tag["open"] else self._end_without_block()
 
-    def _open_block(self, tag: str) -> Part:
+    def _open_block(self, tag: str) -> Split:
         self._in_block = True
         if self._held is None:
             self._block = None if self._is_fresh else tag
-            return Part()
+            return Split()
         blanks, self._held = self._held, None
-        return Part(blanks)
+        return Split(blanks)
 
-    def _close_block(self) -> Part:
+    def _close_block(self) -> Split:
         block, self._block, self._in_block = self._block, None, False
         self._has_thought = True
         opening = TAG.match(block or "")
-        return Part(thinking=block[opening.end() :] if block and opening else "")
+        return Split(thinking=block[opening.end() :] if block and opening else "")
 
-    def _end_without_block(self) -> Part:
+    def _end_without_block(self) -> Split:
         held, self._held = self._held or "", None
         self._is_fresh = True
         if self._has_thought:
             self._blanks = self._blanks or ""
-            return Part()
+            return Split()
         self._has_thought = self.opened_inside = True
-        return Part(thinking=held, begins_anew=True)
+        return Split(thinking=held, begins_anew=True)
 
 
-def split_thinking(text: str, *, opens_inside: bool = False, is_complete: bool = True) -> Part:
+def split_thinking(text: str, *, opens_inside: bool = False, is_complete: bool = True) -> Split:
     """The text and the thinking of a whole answer."""
     splitter = ThinkingSplitter(opens_inside=opens_inside)
     return splitter.feed(text) + splitter.finish(is_complete=is_complete)

@@ -11,10 +11,11 @@ from uuid import UUID
 from weakref import WeakKeyDictionary
 
 from channels.db import database_sync_to_async
+from django.db.models import OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from stories.live.viewer import Snapshot
-from stories.models import Story
+from stories.models import Attempt, Story
 
 T = TypeVar("T")
 THREADS = 4  # for the database work of sockets, so that one slow query does not hold up all of them
@@ -27,7 +28,7 @@ MIN_WAIT = 10  # seconds; a viewer is not told of a shorter wait
 
 def take_snapshots(keys: Iterable[UUID]) -> dict[UUID, Snapshot]:
     """The rows of the stories, read anew; a story that is gone is missing."""
-    rows = Story.objects.filter(pk__in=list(keys)).only(*COLUMNS).with_thinking()
+    rows = with_thinking(Story.objects.filter(pk__in=list(keys)).only(*COLUMNS))
     return {row.pk: _snapshot(row) for row in rows}
 
 
@@ -67,7 +68,16 @@ def seconds_of_thinking(story: Story) -> int | None:
     """Seconds since the model began to think, which it still does; None if it does not."""
     if story.state != Story.State.WRITING:
         return None
-    return _seconds_since(Story.objects.filter(pk=story.pk).with_thinking().get().thinking_since)
+    return _seconds_since(with_thinking(Story.objects.filter(pk=story.pk)).get().thinking_since)
+
+
+def with_thinking(stories: QuerySet[Story]) -> QuerySet[Story]:
+    """Annotates `thinking_since`: since when the model thinks that has not written anything yet, else null."""
+    calls = Attempt.objects.filter(
+        story=OuterRef("pk"), fence=OuterRef("fence"), state__in=Attempt.OPEN, first_text_at__isnull=True
+    )
+    # By its name as a word: the class declares it, which django-stubs takes for a second attribute.
+    return stories.annotate(**{"thinking_since": Subquery(calls.values("first_thought_at")[:1])})
 
 
 def _seconds_since(moment: datetime | None) -> int | None:

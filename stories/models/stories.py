@@ -10,12 +10,11 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Exists, OuterRef, Q, QuerySet, Value
 from django.db.models.functions import Coalesce, NullIf
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 
-from llm.thinking import MARKS
 from sentences.fields import SentenceField
 from stories.models.attempts import Attempt
 from stories.models.batches import BatchOrder
@@ -86,10 +85,6 @@ class StoryQuerySet(models.QuerySet["Story"]):
             found = found.filter(reduce(or_, (Q(**{f"{place}__icontains": word}) for place in places)))
         return found
 
-    def maybe_thinking(self) -> Self:
-        """Those in whose final text a tag of a model's thinking may stand; `llm.thinking.holds_tag` decides."""
-        return self.alias(final=FINAL_TEXT).filter(reduce(or_, (Q(final__icontains=mark) for mark in MARKS)))
-
     def trainable(self) -> Self:
         """What datasets may take: approved, not held back; a reader's story by a named editor's review of it."""
         approvals = Review.objects.filter(story=OuterRef("pk"), verdict_after=Story.Verdict.APPROVED)
@@ -108,16 +103,6 @@ class StoryQuerySet(models.QuerySet["Story"]):
         """Those that no unfinished batch order holds: such a story's answer may come, whatever its lease says."""
         calls = Attempt.objects.filter(story=OuterRef("pk"), fence=OuterRef("fence"), state__in=Attempt.OPEN)
         return self.exclude(Exists(calls.filter(batch__in=BatchOrder.objects.unfinished())))
-
-    def with_thinking(self) -> Self:
-        """Annotates `thinking_since`: since when the model thinks that has not written anything yet, else null."""
-        calls = Attempt.objects.filter(
-            story=OuterRef("pk"),
-            fence=OuterRef("fence"),
-            state__in=Attempt.OPEN,
-            first_text_at__isnull=True,
-        )
-        return self.annotate(thinking_since=Subquery(calls.values("first_thought_at")[:1]))
 
     def unfinished(self) -> Self:
         return self.filter(state__in=[Story.State.QUEUED, Story.State.WRITING])
@@ -166,7 +151,7 @@ class Story(models.Model):
         IMPORT = "import", _("导入")
 
     thinking_since: datetime | None
-    """Only on rows that `with_thinking` read."""
+    """Only on rows that `live.snapshots.with_thinking` read."""
 
     ENDED = (State.WRITTEN, State.INTERRUPTED, State.FAILED, State.CANCELLED)
 

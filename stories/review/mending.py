@@ -7,12 +7,14 @@ is not certain waits for a person.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from functools import reduce
+from operator import or_
 
 from django.contrib.auth.models import User
 from django.db.models import Count, Q
 from django.utils.translation import gettext as _
 
-from llm.thinking import TAG, find_thinking, holds_tag, without_thinking
+from llm.thinking import MARKS, TAG, find_thinking, holds_tag, without_thinking
 from stories.models import Attempt, Review, Story
 from stories.models.stories import StoryQuerySet
 from stories.review import decisions
@@ -45,9 +47,9 @@ class Finding:
 
 def find(stories: StoryQuerySet) -> Iterator[Finding]:
     """A finding for each of `stories` whose text holds thinking, oldest first."""
-    keys = list(
-        stories.checkable().maybe_thinking().order_by("created_at", "pk").values_list("pk", flat=True)
-    )
+    maybe = reduce(or_, (Q(final__icontains=mark) for mark in MARKS))
+    found = stories.checkable().with_final_text().filter(maybe)
+    keys = list(found.order_by("created_at", "pk").values_list("pk", flat=True))
     billed = Count("attempts", filter=~Q(attempts__state=Attempt.State.REFUSED))
     for start in range(0, len(keys), CHUNK):
         chunk = Story.objects.filter(pk__in=keys[start : start + CHUNK]).order_by("created_at", "pk")

@@ -61,7 +61,7 @@ def test_text_that_was_thinking_vanishes_from_the_page(page: Page, web: Web, pro
 def test_without_javascript_the_page_says_it_too(browser: Any, web: Web) -> None:
     story = make_story(state="writing", reader_key=KEY)
     make_attempt(story, state="streaming", first_thought_at=story.created_at)
-    context = browser.new_context(java_script_enabled=False)
+    context = browser.new_context(java_script_enabled=False, locale="zh-CN")
     page = context.new_page()
     recognise(page, web)
     open_story(page, web, story)

@@ -9,8 +9,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from llm.thinking import (
+    NAMES,
     PAIRS,
-    Part,
+    Split,
     ThinkingSplitter,
     find_thinking,
     holds_tag,
@@ -29,10 +30,10 @@ SIGNS = st.sampled_from(
 TEXTS = st.lists(SIGNS, max_size=12).map("".join)
 
 
-def split_pieces(pieces: list[str], *, opens_inside: bool = False, is_complete: bool = True) -> Part:
+def split_pieces(pieces: list[str], *, opens_inside: bool = False, is_complete: bool = True) -> Split:
     splitter = ThinkingSplitter(opens_inside=opens_inside)
     parts = [splitter.feed(piece) for piece in pieces]
-    return reduce(add, [*parts, splitter.finish(is_complete=is_complete)], Part())
+    return reduce(add, [*parts, splitter.finish(is_complete=is_complete)], Split())
 
 
 @pytest.mark.parametrize(
@@ -67,7 +68,7 @@ def test_what_is_thinking_and_what_is_not(answer: str, text: str, thinking: str)
 
 @pytest.mark.parametrize(("opening", "end"), PAIRS)
 def test_each_pair_of_tags_is_known_cut_anywhere(opening: str, end: str) -> None:
-    assert split_pieces(list(f"{opening}想{end}从前。")) == Part("从前。", "想")
+    assert split_pieces(list(f"{opening}想{end}从前。")) == Split("从前。", "想")
 
 
 @given(TEXTS, st.data(), st.booleans(), st.booleans())
@@ -103,7 +104,7 @@ def test_what_is_found_in_a_text_is_what_the_stream_took_out(answer: str) -> Non
 
 @given(st.text(st.characters(exclude_characters="<[\u25c1a\u0041"), max_size=80))
 def test_a_text_without_tags_is_left_alone(text: str) -> None:
-    assert split_thinking(text) == Part(text)
+    assert split_thinking(text) == Split(text)
     assert find_thinking(text) == []
 
 
@@ -117,10 +118,10 @@ def test_text_that_may_be_inside_a_block_is_held_until_the_block_ends() -> None:
 
 @pytest.mark.parametrize(
     ("is_complete", "expected", "opened"),
-    [(True, Part("从前。"), False), (False, Part(thinking="从前。"), None)],
+    [(True, Split("从前。"), False), (False, Split(thinking="从前。"), None)],
 )
 def test_held_text_whose_block_never_ends_is_a_story_only_if_the_model_finished_it(
-    is_complete: bool, expected: Part, opened: bool | None
+    is_complete: bool, expected: Split, opened: bool | None
 ) -> None:
     splitter = ThinkingSplitter(opens_inside=True)
     assert splitter.feed("从前。") + splitter.finish(is_complete=is_complete) == expected
@@ -130,7 +131,7 @@ def test_held_text_whose_block_never_ends_is_a_story_only_if_the_model_finished_
 def test_where_the_server_gives_thinking_apart_nothing_is_held() -> None:
     splitter = ThinkingSplitter(opens_inside=True)
     splitter.note_thinking()
-    assert splitter.feed("从前。") == Part("从前。")
+    assert splitter.feed("从前。") == Split("从前。")
     splitter.finish(is_complete=True)
     assert splitter.opened_inside is None
 
@@ -168,6 +169,14 @@ def test_text_is_not_held_back_for_a_sign_that_can_be_no_tag() -> None:
 )
 def test_a_name_may_say_that_a_model_begins_inside(name: str, seems: bool) -> None:
     assert seems_to_open_inside(name) is seems
+
+
+@pytest.mark.parametrize(
+    "tag", [f"<{slash}{name}>" for slash in ("", "/") for name in NAMES] + list(sum(PAIRS, ()))
+)
+def test_every_tag_is_found_also_in_capitals(tag: str) -> None:
+    assert holds_tag(f"从前{tag}有座山")
+    assert holds_tag(f"从前{tag.upper()}有座山")
 
 
 def test_a_tag_is_seen_wherever_it_stands() -> None:

@@ -7,10 +7,13 @@ from decimal import Decimal
 import pytest
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
 
-from stories.models import Attempt, LanguageModel, SpendDay
+from stories.models import Attempt, Flag, LanguageModel, SpendDay, Story
+from stories.tasks import check_new_stories
 
 BEFORE = [("stories", "0007_batch_backoff")]
+BEFORE_THINKING = [("stories", "0015_declined")]
 
 
 @pytest.fixture
@@ -50,3 +53,30 @@ def test_impossible_prices_become_unknown_and_counters_nothing(earlier: Migratio
     assert SpendDay.objects.values_list("spent", "reserved").get() == (0, 7)
     attempt = Attempt.objects.get()
     assert (attempt.purpose, str(attempt.doubt), attempt.corrected_at) == ("story", "", None)
+
+
+@pytest.fixture
+def without_thinking(transactional_db: None) -> Iterator[MigrationExecutor]:
+    """The schema of the version that could not tell thinking from text."""
+    executor = MigrationExecutor(connection)
+    executor.migrate(BEFORE_THINKING)
+    yield executor
+    migrate_to_today()
+
+
+@pytest.mark.both_databases
+def test_stories_that_may_hold_thinking_are_looked_at_again(without_thinking: MigrationExecutor) -> None:
+    stories = (
+        without_thinking.loader.project_state(BEFORE_THINKING).apps.get_model("stories", "Story").objects
+    )
+    combo = {"dynasty": "唐", "super_power": "隐形", "story_type": "轻松"}
+    kw = combo | {"origin": "import", "state": "written", "length": 9, "checked_at": timezone.now()}
+    stories.create(**kw, text="<Think>想</think>从前。")
+    stories.create(**kw, text="从前。", edited_text="[THINK]想[/THINK]从前。")
+    stories.create(**kw, text="从前有座山。")
+
+    migrate_to_today()
+
+    assert Story.objects.filter(checked_at__isnull=True).count() == 2
+    check_new_stories()
+    assert Flag.objects.filter(kind=Flag.Kind.THINKING).count() == 2

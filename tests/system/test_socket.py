@@ -55,6 +55,56 @@ def test_a_story_is_watched_from_queue_to_end(
     assert viewer.socket.close_code == 1000
 
 
+@pytest.mark.both_databases
+def test_a_viewer_is_told_that_the_model_thinks_and_then_that_it_writes(
+    watch: Callable[..., Viewer], start_workers: Callable[..., Any], provider: Provider
+) -> None:
+    start_workers("readers", base_url=provider.base_url)
+    provider.pieces, provider.hold_after = ["<think>先想", "一想。", "</think>\n", "从前", "有座山。"], 2
+    story = queued_story()
+    viewer = watch(story)
+    enqueue_story(story)
+    viewer.read(until=lambda message: "thinking" in message)
+    assert viewer.messages[-1] == {"type": "state", "state": "writing", "thinking": 0}
+    assert viewer.text == ""
+    late = watch(story)
+    late.read(until=lambda message: message["type"] == "state")
+    assert late.messages[0]["state"] == late.messages[1]["state"] == "writing"
+    assert late.messages[1]["thinking"] >= 0
+    provider.hold_after = 4
+    for one in (viewer, late):
+        one.read_text("从前")
+        assert one.messages[-2:] == [
+            {"type": "state", "state": "writing"},
+            {"type": "text", "offset": 0, "text": "从前"},
+        ]
+    provider.release()
+    for one in (viewer, late):
+        one.read()
+        assert (one.text, one.types[-1]) == ("从前有座山。", "end")
+
+
+@pytest.mark.both_databases
+def test_text_that_was_thinking_is_followed_by_restart_and_the_story(
+    watch: Callable[..., Viewer], start_workers: Callable[..., Any], provider: Provider
+) -> None:
+    start_workers("readers", base_url=provider.base_url)
+    provider.pieces, provider.hold_after = ["先想", "一想。", "</think>\n", "从前", "有座山。"], 2
+    story = queued_story()
+    viewer = watch(story)
+    enqueue_story(story)
+    viewer.read_text("先想一想。")
+    old = viewer.attempt
+    provider.release()
+    viewer.read(until=lambda message: message["type"] == "restart")
+    assert viewer.attempt != old
+    viewer.read()
+    assert viewer.text == "从前有座山。"
+    back = watch(story, f"?attempt={old}&offset=4")
+    back.read()
+    assert (back.messages[0]["offset"], back.text) == (0, "从前有座山。")
+
+
 def test_a_story_that_has_ended_is_replayed_from_where_the_client_is(watch: Callable[..., Viewer]) -> None:
     story = make_approved_story()
     viewer = watch(story, f"?attempt={story.attempt_name}&offset=10", key="")

@@ -99,6 +99,8 @@ class Session:
         self.refusal += piece.refusal if len(self.refusal) < MAX_REFUSAL else ""
         self.finish_reason = piece.finish_reason or self.finish_reason
         self.finish_word = piece.finish_word or self.finish_word
+        if piece.opened_inside is not None:
+            self.opened_inside = piece.opened_inside
         if piece.says_usage:
             self._take_counts(piece)
 
@@ -108,8 +110,6 @@ class Session:
         for name in COUNTS:
             if (count := getattr(piece, name)) is not None or piece.odd_usage:
                 setattr(self, name, count)
-        if piece.opened_inside is not None:
-            self.opened_inside = piece.opened_inside
 
     def _begin_anew(self) -> None:
         """Drops the text of this call so far. Commits of it, one of which may be on its way, are taken back."""

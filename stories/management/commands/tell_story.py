@@ -52,11 +52,15 @@ class Command(SiteCommand):
         return result
 
     async def _show(self, story: Story) -> None:
+        has_text = False
         async for message in follow(story):
             if message["type"] == "state" and "thinking" in message:
                 # Not on stdout, which holds the story.
                 self.stderr.write(_("模型在思考…"))
             if message["type"] == "text":
                 self.say(message["text"], ending="")
+                has_text = True
             elif message["type"] in {"restart", "end"}:
                 self.say()
+            if message["type"] == "restart" and has_text:
+                self.stderr.write(_("以上是模型的思考，故事从这里开始："))

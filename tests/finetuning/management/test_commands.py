@@ -75,6 +75,7 @@ def test_build_dataset(tmp_path: Path) -> None:
         "path": str(full_path(dataset.training_file)),
         "validation_rows": dataset.validation_rows,
         "stop": None,
+        "with_thinking": 0,
     }
     assert output.read_bytes() == Path(built["path"]).read_bytes()
     assert len(output.read_text(encoding="utf-8").splitlines()) == built["rows"]

@@ -74,6 +74,25 @@ def test_tell_story_streams_to_the_terminal(web: Web, provider: Provider) -> Non
     assert (body["temperature"], body["max_tokens"]) == (0.7, 2000)
 
 
+def test_tell_story_says_that_the_model_thinks_apart_from_the_story(web: Web, provider: Provider) -> None:
+    make_serving_model()
+    provider.pieces, provider.delay = ["<think>先想", "一想。", "</think>", "从前有座山。"], 0.7
+    rc, out, err, data = web.manage("tell_story", "宋", "发射激光", "艰难", "--json")
+    assert rc == 0, err
+    assert data["text"] == "从前有座山。"
+    assert "模型在思考…" in err
+    assert "先想" not in out
+
+
+def test_tell_story_says_what_was_thinking_after_all(web: Web, provider: Provider) -> None:
+    make_serving_model()
+    provider.pieces, provider.delay = ["先想一想。", "</think>", "从前有座山。"], 0.7
+    rc, out, err, data = web.manage("tell_story", "宋", "发射激光", "艰难", "--json")
+    assert (rc, data["text"]) == (0, "从前有座山。")
+    assert "先想一想。\n从前有座山。" in out
+    assert "以上是模型的思考，故事从这里开始：" in err
+
+
 def test_a_completion_model_is_asked_in_the_notebooks_shape(web: Web, provider: Provider) -> None:
     make_serving_model("ft:base-zh:local:ultraman:2", prompt_style="completion", stop=" END")
     assert web.manage("tell_story", "宋", "发射激光", "艰难").rc == 0
