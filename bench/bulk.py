@@ -19,7 +19,7 @@ from http import HTTPStatus
 from typing import Any
 
 from bench.bulk_copy import Copy, running_copy
-from tests.provider import CHAT, Provider, RequestLimit
+from tests.provider import CHAT, Bucket, Limit, Provider, Telling
 
 TEXT = "唐朝的少年推开门，看见满街的灯。他和奥特曼一起打败了怪兽，然后笑着走回了长安。" * 7
 WAYS = {"site": "the site", "sdk": "SDK's retries", "backoff": "plain backoff"}
@@ -58,7 +58,9 @@ def measure(provider: Provider, copy: Copy, limits: dict[int, int]) -> Iterator[
     for per_minute, stories in limits.items():
         for headers in (True, False):
             for way in WAYS:
-                reset(provider, RequestLimit(per_minute, headers=headers), latency=0.2)
+                reset(
+                    provider, Bucket(per_minute, Telling.HEADERS if headers else Telling.NOTHING), latency=0.2
+                )
                 failed = write(way, stories, provider=provider, copy=copy)
                 calls = provider.posts(CHAT)
                 answers = [call.answered_at or 0.0 for call in calls if call.status == HTTPStatus.OK]
@@ -68,7 +70,7 @@ def measure(provider: Provider, copy: Copy, limits: dict[int, int]) -> Iterator[
                 yield Row(per_minute, headers, way, stories, share, refused, failed, seconds)
 
 
-def reset(provider: Provider, limit: RequestLimit | None, *, latency: float) -> None:
+def reset(provider: Provider, limit: Limit | None, *, latency: float) -> None:
     """Forgets its calls, and keeps that limit; `latency`: the seconds of an answer."""
     provider.reset()
     provider.text, provider.limit, provider.answer_after = TEXT, limit, latency

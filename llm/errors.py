@@ -41,15 +41,17 @@ class LLMError(Exception):
         retry_after: float | None = None,
         status: int | None = None,
         rates: Rates = NOTHING,
+        at_once: bool = False,
     ) -> None:
         super().__init__(redact_words(sentence))
         self.retry_after = retry_after
         self.status = status
         self.rates = rates
+        self.at_once = at_once
 
 
 class TryAgainLater(LLMError):
-    """Nothing was billed; asking again later may work."""
+    """Nothing was billed; asking again later may work. `at_once`: too many calls were under way at once."""
 
 
 class ServerFailed(TryAgainLater):

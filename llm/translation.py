@@ -3,6 +3,7 @@
 Source: https://platform.openai.com/docs/guides/error-codes and openai/_exceptions.py.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http import HTTPStatus
@@ -30,6 +31,8 @@ from sentences import sentence as _
 
 SILENT = _("模型服务没有在限定时间内回答，结果不明。")
 BROKEN = _("与模型服务的连接中断了，结果不明。")
+AT_ONCE = re.compile(r"concurren|simultaneous|in[ -]flight|parallel requests|并发|同时", re.IGNORECASE)
+"""Words of a 429 whose limit is one of calls under way at once, and not of calls a minute."""
 CONNECTION_ERRORS = (openai.APIConnectionError, httpx2.HTTPError, aiohttp.ClientError)
 # Each of these means that no connection was made, so nothing was sent.
 BEFORE_SENDING = (
@@ -83,6 +86,7 @@ def _translate_status(error: openai.APIStatusError) -> LLMError:
             retry_after=read_retry_after(error.response.headers),
             status=error.status_code,
             rates=read_rates(error.response.headers),
+            at_once=AT_ONCE.search(_body_of(error) or error.message) is not None,
         )
     if error.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return ServerFailed(_("模型服务出错（%(words)s）。") % said, status=error.status_code)

@@ -3,30 +3,38 @@
     permit = acquire(place, "gpt-4o-mini", tokens=2400, seconds=10)    sleeps until its slot, or raises `TooSoon`
     …                                                                  the call
     observe(permit, rates=answer.rates)                                the answer named these limits
-    observe(permit, limited=True, retry_after=2.0)                     … or was a 429
+    observe_error(permit, error)                                       … or the call failed, perhaps with a 429
+    release(permit)                                                    … or it was not made
 
 How the rate changes while the provider names no limit (`observe.lua`):
 
-    rate             429
-     |               /|
-     |  doubles     / |                                       429
-     |  each       /  |. . . . . . . . . . . . . ______-------|. . . . . . . . . .  ceiling
-     |  second    /   |                  _______/             |               ____
-     |           /    | x 1/2     ______/   +0.5 % of the     | x 4/5    ____/
-     |         _/     |______----/          ceiling a second  |____-----/
-     |  8 ____/         +5 % of the ceiling a second
+    rate          429                                                            429
+     |            /|                                                            __/|
+     |  doubles  / |                                                         __/   |
+     |  each    /  |          taken, on average                 __________---      |          _____
+     |  second /   |          before the refusal  _______-------                   |___------/
+     |        /    |        . . . . . . . . . . ./                                 |
+     |     __/     | stops, and asks by one call at a time                         |
+     |  8_/        |________|____|______________|
      +------------------------------------------------------------------------------> time
 
-    The ceiling is 3/4 of the rate that the first 429 refused, and after a later 429 the refused rate itself. The rate
-    grows fast up to 9/10 of it.
+    A 429 is one event, however many calls meet it: bulk work stops, and one call at a time asks whether the provider
+    takes calls again, after 0.3 s, 0.6 s … 5 s, or when its `Retry-After` has passed. A call that is not refused within
+    a second is being answered.
+
+    It then goes on at 99 % of what was taken, on average, before the last refusal: in ten seconds, if it refused for a
+    moment only (a bucket), else in a minute (a limit of the sliding minute, or of the clock's, which takes hundreds of
+    calls at once and then none for long). From there the rate grows slowly at first and then ever faster; after half a
+    minute it has doubled (the shape is that of CUBIC, RFC 9438).
 
     It grows  only by answers to permits that had to wait: a rate that is not used up says nothing.
-    It is cut once for all the calls that were under way: a 429 to a permit from before the last cut changes nothing.
-    It holds  when the answers name a limit: at 99 % of that limit. After a 429 a cut rate is back there within about
-              twenty seconds.
+    It holds  when the answers name a limit, or the site's settings do: at 99 % of that limit.
 
-A 429 with `Retry-After` also stops every call for that long: bulk work for ten minutes at most, readers for one. A 429
-without it stops bulk work for 0.3 s.
+A 429 that speaks of calls at once (`cap`) says nothing about a rate. As many calls as were taken may then be under way;
+after fifteen times as many answers twice as many, unless one is refused. A call counts as under way until `observe`,
+or until its lease ends, should its worker have died.
+
+A 429 with `Retry-After` also stops every call for that long: bulk work for ten minutes at most, readers for one.
 
 Who gets the next slot (`acquire.lua`, GCRA on the clock of Redis):
 
@@ -43,6 +51,6 @@ When Redis is away, each process goes on alone at half of the rate that it knew 
 any time: the rate is then learnt anew.
 """
 
-from llm.rate_limit.permits import Permit, TooSoon, acquire, observe
+from llm.rate_limit.permits import Permit, TooSoon, acquire, observe, observe_error, release
 
-__all__ = ["Permit", "TooSoon", "acquire", "observe"]
+__all__ = ["Permit", "TooSoon", "acquire", "observe", "observe_error", "release"]

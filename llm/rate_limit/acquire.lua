@@ -1,40 +1,60 @@
 -- Takes a slot: GCRA on Redis's own clock, so that the clocks of the workers do not matter.
--- KEYS[1]: the rate limit, a hash. ARGV[1]: a JSON object with
---   urgent      true for a reader's call
---   tokens      the most tokens that this call can use
---   first_rate  calls a second, while the hash knows none
--- Returns {1, wait µs, now µs, waited 0|1, tokens granted so far}, or {0, ask again in µs}.
--- Times are µs since 1970: whole numbers below 2^53, exact in a double, but printed in full only by '%.0f'.
+--   urgent         true for a reader's call
+--   tokens         the most tokens that this call can use
+--   lease_us       after how long a call counts as ended although nobody said so
+--   first_rate     calls a second, while the hash knows none
+--   requests_set, calls_set: a limit a minute, and of calls at once, that the site's settings name (absent: none)
+--   now            µs, in a simulation (absent: the clock)
+-- Returns {1, wait µs, now µs, waited 0|1, tokens granted so far, number of the call}, or {0, ask again in µs}.
 local MAX_AHEAD, MAX_URGENT_AHEAD, CATCH_UP, URGENT_LEAD = 300000, 10000000, 50000, 1000000
-local SECOND, MINUTE, KEEP_MS = 1000000, 60000000, 3600000
-local args = cjson.decode(ARGV[1])
+local ASK_AGAIN, READER_WAITS = 50000, 200000
 
-local time = redis.call('TIME')
-local now = time[1] * SECOND + time[2]
-local held_field = args.urgent and 'held_urgent' or 'held'
-local kept = redis.call('HMGET', KEYS[1], 'rate', 'next', held_field, 'tpm', 'used_until', 'granted')
-local rate = tonumber(kept[1]) or args.first_rate
-local next_slot = math.max(tonumber(kept[2]) or 0, now - CATCH_UP)
-local held = tonumber(kept[3]) or 0
-local tpm, used_until = tonumber(kept[4]), math.max(tonumber(kept[5]) or 0, now)
-local granted = tonumber(kept[6]) or 0
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', string.format('%.0f', now))
+local under_way = redis.call('ZCARD', KEYS[3])
+if state.blocked and state.probed_at and now - state.probed_at >= GRACE then
+  -- A refusal comes at once, so a probe that was not refused for a second is being answered.
+  reopen()
+end
+
+local cap = most_calls()
+local reader_waits = not args.urgent and (state.reader_until or 0) > now
+if cap and (under_way >= cap or reader_waits) then
+  if args.urgent then keep('reader_until', now + READER_WAITS) end
+  save()
+  return {0, ASK_AGAIN}
+end
+
+local next_slot = math.max(state.next or 0, now - CATCH_UP)
+local held = (args.urgent and state.held_urgent or not args.urgent and state.held) or 0
+local used_until = math.max(state.used_until or 0, now)
+if state.blocked then held = math.max(held, state.probe_at or 0) end
 
 -- The provider's bucket of tokens holds a minute's worth and is full again at `used_until`.
 local enough_at, weight = 0, 0
-if tpm then
-  weight = math.min(args.tokens / tpm, 1) * MINUTE
+if state.tpm then
+  weight = math.min(args.tokens / state.tpm, 1) * MINUTE
   enough_at = used_until + weight - MINUTE
 end
 
 -- A reader does not stand behind the slots that bulk work has taken ahead of time.
 local slot = math.max(held, enough_at, args.urgent and next_slot - URGENT_LEAD or next_slot)
 local wait = math.max(0, slot - now)
-local ahead = args.urgent and MAX_URGENT_AHEAD or MAX_AHEAD
+local ahead = args.urgent and MAX_URGENT_AHEAD or state.blocked and 0 or MAX_AHEAD
 if wait > ahead then
+  save()
   return {0, math.ceil(wait - ahead + 1000)}
 end
-local after = math.max(held, enough_at, next_slot) + SECOND / rate
-redis.call('HSET', KEYS[1], 'rate', tostring(rate), 'next', string.format('%.0f', after),
-  'used_until', string.format('%.0f', used_until + weight), 'granted', string.format('%.0f', granted + args.tokens))
-redis.call('PEXPIRE', KEYS[1], KEEP_MS)
-return {1, math.floor(wait), now, next_slot > now and 1 or 0, granted + args.tokens}
+if state.blocked then
+  -- One call at a time finds out whether the provider takes calls again.
+  keep('probed_at', now + wait)
+  keep('probe_at', now + wait + math.max(state.pause or PAUSE, GRACE))
+end
+local number, granted = (state.calls or 0) + 1, (state.granted or 0) + args.tokens
+keep('rate', rate)
+keep('next', math.max(held, enough_at, next_slot) + SECOND / rate)
+keep('used_until', used_until + weight)
+keep('granted', granted)
+keep('calls', number)
+redis.call('ZADD', KEYS[3], string.format('%.0f', now + wait + args.lease_us), string.format('%.0f', number))
+save()
+return {1, math.floor(wait), now, next_slot > now and 1 or 0, granted, number}

@@ -17,9 +17,10 @@ class RateLimit:
     """The state of one limit in this process. `queue`: the lock that bulk threads wait for, one asks at a time."""
 
     key: str
+    place: str = ""
     queue: threading.Lock = field(default_factory=threading.Lock)
+    call_ended: threading.Event = field(default_factory=threading.Event)
     rate: float = FIRST_RATE
-    named: int | None = None  # requests a minute, as an answer named them last
     free_at: float = 0.0  # time.monotonic() of the next slot that is taken without Redis
     held_until: float = 0.0
     held_urgent_until: float = 0.0
@@ -43,4 +44,5 @@ class RateLimit:
 @cache
 def rate_limit_of(place: str, model: str) -> RateLimit:
     """The rate limit of `model` at the base URL `place`."""
-    return RateLimit("pace:" + hashlib.sha256(f"{place}\n{model}".encode()).hexdigest()[:32])
+    name = hashlib.sha256(f"{place}\n{model}".encode()).hexdigest()[:32]
+    return RateLimit(f"pace:{name}", place)

@@ -1,77 +1,105 @@
--- Learns from an answer.
--- KEYS[1]: the rate limit, a hash. ARGV[1]: a JSON object with
---   limited         true if the answer was a 429
---   retry_after_us  what the 429 asked for, in µs            (absent: it did not say)
+-- Learns from how a call ended.
+--   answered       true if the provider took the call
+--   limited        true if it answered 429
+--   at_once        true if that 429 said that too many calls were under way at once
+--   retry_after_us what the 429 asked for, in µs             (absent: it did not say)
 --   requests, requests_left, tokens, tokens_left: the limits a minute, and what is left of them (absent: not named)
---   taken_at        µs, when the permit was taken
---   waited          whether the permit had to wait
---   granted         tokens granted to all permits when this one was taken
---   first_rate      calls a second, while the hash knows none
+--   taken_at       µs, when the permit was taken
+--   waited         whether the permit had to wait
+--   granted        tokens granted to all permits when this one was taken
+--   number         of the call
+--   first_rate, requests_set, calls_set, now: as in acquire.lua
 -- Returns the rate, calls a second, as text.
--- Times are µs since 1970: whole numbers below 2^53, exact in a double, but printed in full only by '%.0f'.
-local SHARE, CUT, MIN_RATE, MAX_RATE = 0.99, 0.8, 0.02, 1000
-local FIRST_CUT, FIRST_CEILING = 0.5, 0.75
-local SECOND, MINUTE, MAX_URGENT_HOLD, KEEP_MS, PAUSE = 1000000, 60000000, 60000000, 3600000, 300000
-local args = cjson.decode(ARGV[1])
+local MAX_URGENT_HOLD, MIN_GROWTH, STEADY_CALLS = 60000000, 30000000, 450
+local CAP_CUT = 0.75
 
-local time = redis.call('TIME')
-local now = time[1] * SECOND + time[2]
-local fields = {'rate', 'next', 'held', 'told', 'ceiling', 'cut_at', 'granted', 'used_until', 'held_urgent'}
-local kept = redis.call('HMGET', KEYS[1], unpack(fields))
-local rate = tonumber(kept[1]) or args.first_rate
-local next_slot, held = math.max(tonumber(kept[2]) or 0, now), tonumber(kept[3]) or 0
--- `named`, kept as 'told': the share of the provider's own limit that is used, calls a second.
-local named, ceiling, cut_at = tonumber(kept[4]), tonumber(kept[5]), tonumber(kept[6]) or 0
-local granted, used_until = tonumber(kept[7]) or 0, math.max(tonumber(kept[8]) or 0, now)
-local held_urgent = tonumber(kept[9]) or 0
-
-local named_now = args.requests and args.requests / 60 * SHARE or named
-if named_now and named_now ~= named then
-  named, rate, ceiling = named_now, named_now, nil
+redis.call('ZREM', KEYS[3], string.format('%.0f', args.number))
+local now_named = args.requests and args.requests / 60 * SHARE
+if now_named and now_named ~= named and not args.requests_set then
+  named, rate = now_named, now_named
+  keep('peak', nil)
+  keep('told', named)
+  keep('rate', rate)
 end
-if args.limited then
-  -- A call that was under way at the last cut was made at the rate before it, and says nothing about the new rate.
-  if args.taken_at > cut_at then
-    -- The first 429 ends a doubling, so the limit lies anywhere between half of the rate and the whole of it.
-    local is_first = not ceiling and not named
-    ceiling = is_first and rate * FIRST_CEILING or rate
-    rate, cut_at = math.max(rate * (is_first and FIRST_CUT or CUT), MIN_RATE), now
-  end
-  if args.retry_after_us then
-    held = math.max(held, now + args.retry_after_us)
-    -- Readers try again after a minute: one long hold would keep all of them waiting.
-    held_urgent = math.max(held_urgent, now + math.min(args.retry_after_us, MAX_URGENT_HOLD))
+local is_stale = args.taken_at <= (state.cut_at or 0)
+
+-- Too many calls were under way at once. If more were tried than were taken before, it was one too many. Else those that
+-- were granted before this one and have not ended yet were taken, or a few more that ended meanwhile.
+local function cap_calls()
+  local most = most_calls()
+  if most and most > state.cap then
+    keep('cap', most - 1)
   else
-    next_slot = math.max(next_slot, now + PAUSE)
+    local taken = 0
+    for _, number in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+      if tonumber(number) < args.number then taken = taken + 1 end
+    end
+    keep('cap', math.max(taken, math.floor((state.cap or 0) * CAP_CUT), 1))
   end
-elseif named then
-  -- After a cut the rate is back at the named limit within about twenty seconds.
-  rate = math.min(named, rate + named * 0.01 / rate)
-elseif args.waited and args.taken_at > cut_at then
-  -- No 429 yet: the rate doubles each second. After one: quickly up to below the ceiling, then slowly.
-  local growth = not ceiling and rate or rate < ceiling * 0.9 and ceiling * 0.05 or ceiling * 0.005
-  rate = math.min(rate + growth / rate, MAX_RATE)
-end
-if args.requests_left == 0 and not args.limited then
-  next_slot = math.max(next_slot, now + SECOND / rate)
+  if not most then keep('peak', nil) end
+  keep('cap_answers', 0)
+  keep('blocked', nil)
+  keep('probed_at', nil)
+  keep('cut_at', now)
 end
 
-local values = {'rate', tostring(rate), 'next', string.format('%.0f', next_slot), 'held', string.format('%.0f', held),
-  'held_urgent', string.format('%.0f', held_urgent), 'cut_at', string.format('%.0f', cut_at)}
-local function keep(name, value)
-  values[#values + 1], values[#values + 2] = name, value
+-- Bulk work stops. One call at a time then asks whether the provider takes calls again.
+local function refuse()
+  local pause = state.blocked and math.min((state.pause or PAUSE) * 2, MAX_PAUSE) or PAUSE
+  if not state.blocked then
+    keep('blocked', now)
+  end
+  keep('pause', pause)
+  keep('probe_at', now + (args.retry_after_us or pause))
+  keep('probed_at', nil)
+  keep('cut_at', now)
 end
-if named then keep('told', tostring(named)) end
-if ceiling then keep('ceiling', tostring(ceiling)) else redis.call('HDEL', KEYS[1], 'ceiling') end
+
+-- No refusal yet: the rate doubles each second. After one: slowly near the rate that was taken, then ever faster.
+local function grow()
+  if not state.peak then
+    keep('rate', math.min(rate + 1, MAX_RATE))
+    return
+  end
+  local grown = (state.grown or 0) + math.min(now - (state.grown_at or now), SECOND)
+  local span = math.max(MIN_GROWTH, STEADY_CALLS / state.peak * SECOND)
+  keep('grown', grown)
+  keep('grown_at', now)
+  keep('rate', math.min(math.max(rate, state.peak * (1 + (grown / span) ^ 3)), MAX_RATE))
+end
+
+if args.limited and args.at_once then
+  -- The refused call itself waits as long as it was asked to. The others go on as soon as one of them ends.
+  if not is_stale and not args.calls_set then cap_calls() end
+elseif args.limited then
+  if args.retry_after_us then
+    keep('held', math.max(state.held or 0, now + args.retry_after_us))
+    -- Readers try again after a minute: one long hold would keep all of them waiting.
+    keep('held_urgent', math.max(state.held_urgent or 0, now + math.min(args.retry_after_us, MAX_URGENT_HOLD)))
+  end
+  if not is_stale then refuse() end
+elseif args.answered then
+  if state.cap then keep('cap_answers', (state.cap_answers or 0) + 1) end
+  redis.call('HINCRBY', KEYS[2], string.format('%.0f', math.floor(args.taken_at / SECOND)), 1)
+  if state.blocked and args.taken_at > state.blocked then
+    reopen()
+  elseif named then
+    -- After a cut the rate is back at the named limit within about twenty seconds.
+    keep('rate', math.min(named, rate + named * 0.01 / rate))
+  elseif args.waited and not is_stale and not state.blocked then
+    grow()
+  end
+  if args.requests_left == 0 then
+    keep('next', math.max(state.next or 0, now + SECOND / (state.rate or rate)))
+  end
+end
 if args.tokens then
-  keep('tpm', tostring(args.tokens))
+  keep('tpm', args.tokens)
   if args.tokens_left then
     -- Counted by the provider, plus what was granted since this permit. Our estimates of earlier calls are dropped.
-    local granted_since = math.max(0, granted - args.granted)
-    used_until = now + (args.tokens - args.tokens_left + granted_since) / args.tokens * MINUTE
+    local granted_since = math.max(0, (state.granted or 0) - args.granted)
+    keep('used_until', now + (args.tokens - args.tokens_left + granted_since) / args.tokens * MINUTE)
   end
-  keep('used_until', string.format('%.0f', used_until))
 end
-redis.call('HSET', KEYS[1], unpack(values))
-redis.call('PEXPIRE', KEYS[1], KEEP_MS)
-return tostring(rate)
+save()
+return tostring(state.rate or rate)

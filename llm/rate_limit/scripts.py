@@ -1,4 +1,4 @@
-"""Runs the two Lua scripts on Redis. Each takes the key of a rate limit and one JSON object with named fields."""
+"""Runs the two Lua scripts on Redis. Each takes the keys of a rate limit and one JSON object with named fields."""
 
 import json
 import logging
@@ -30,7 +30,7 @@ def run(name: Name, key: str, arguments: Mapping[str, Argument]) -> Any:  # Any:
         return None
     said = json.dumps({field: value for field, value in arguments.items() if value is not None})
     try:
-        reply = _scripts(settings.REDIS_URL)[name](keys=[key], args=[said])
+        reply = _scripts(settings.REDIS_URL)[name](keys=keys_of(key), args=[said])
     except (redis.RedisError, OSError) as error:
         breaker.record_failure()
         logger.warning("Redis is away, this process keeps a rate limit of its own: %s", error)
@@ -55,4 +55,14 @@ def _scripts(url: str) -> dict[Name, Script]:
     )
     server = redis.Redis(connection_pool=pool)
     names: tuple[Name, ...] = ("acquire", "observe")
-    return {name: server.register_script((FOLDER / f"{name}.lua").read_text("utf-8")) for name in names}
+    return {name: server.register_script(source(name)) for name in names}
+
+
+def keys_of(key: str) -> list[str]:
+    """The keys of a rate limit: what is known, the answers by second, the calls under way."""
+    return [key, f"{key}:answers", f"{key}:calls"]
+
+
+def source(name: Name) -> str:
+    """The text of a script, with what both know in front of it."""
+    return "".join((FOLDER / f"{part}.lua").read_text("utf-8") for part in ("state", name))

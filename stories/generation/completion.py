@@ -19,7 +19,7 @@ from llm.clients import READ_TIMEOUT
 from llm.errors import LLMError, TryAgainLater
 from llm.lessons import Lesson
 from llm.questions import Ask, Learn
-from llm.rate_limit import Permit, TooSoon, acquire, observe
+from llm.rate_limit import Permit, TooSoon, acquire, observe, observe_error, release
 from llm.retry import MAX_RETRY_SECONDS, retry_rate_limited
 from sentences import sentence as _
 from stories.dialects import keep_lessons
@@ -66,6 +66,7 @@ def fill(story: Story) -> bool:
         states.snooze(story, seconds=error.seconds + random.uniform(0, 1))
         return False
     if not states.claim(story, lease=LEASE) or (opened := _open(story)) is None:
+        release(permit)
         return False
     attempt, ask = opened
     release_scarce_connection()
@@ -125,9 +126,8 @@ def _limited(seconds: float | None) -> TryAgainLater:
 def _call(story: Story, ask: Ask, permit: Permit, learn: Learn) -> Answer:
     try:
         answer = calls.complete(story.model.endpoint, ask, learn=learn)
-    except TryAgainLater as error:
-        if outcomes.is_rate_limited(error):
-            observe(permit, limited=True, retry_after=error.retry_after, rates=error.rates)
+    except Exception as error:
+        observe_error(permit, error)
         raise
     observe(permit, rates=answer.rates)
     return answer

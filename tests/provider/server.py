@@ -5,7 +5,7 @@
     provider.always(Fault.HANG, path="/v1/files")    every matching call does
     provider.posts("/v1/chat/completions")           what was asked, and when it was answered
     provider.hold_after = 3                          streams wait after three pieces, until provider.release()
-    provider.limit = RequestLimit(600)               stories above that many a minute meet a 429
+    provider.limit = Bucket(600)                     stories above that many a minute meet a 429
     provider.script = lambda call: [b"data: …"]      stories are these bytes (tests/provider/scripts.py)
 
 It runs in a thread of the test process; the SDK, the workers and the site reach it through `base_url`.
@@ -32,7 +32,7 @@ from starlette.routing import Route
 
 from tests.provider.batches import BATCHES, Batches
 from tests.provider.jobs import Jobs
-from tests.provider.limits import RequestLimit
+from tests.provider.limits import Limit
 from tests.provider.scripts import BREAK, OPEN, Script, media_type
 from tests.servers import wait_until
 
@@ -119,7 +119,7 @@ class Provider:
     pieces: list[str] | None = None
     delay: float = 0.0
     answer_after: float = 0.0
-    limit: RequestLimit | None = None
+    limit: Limit | None = None
     hold_after: int | None = None
     models: set[str] | None = None
     alter: Callable[[Call, dict[str, Any]], Any] | None = None
@@ -246,15 +246,16 @@ class Provider:
             return await self._write_within(self.limit, request, call, plan)
         return await self._work(request, call, plan)
 
-    async def _write_within(
-        self, limit: RequestLimit, request: Request, call: Call, plan: Plan | None
-    ) -> Response:
+    async def _write_within(self, limit: Limit, request: Request, call: Call, plan: Plan | None) -> Response:
         wait = limit.take()
         headers = limit.describe(wait)
         if wait:
-            status, code, message = REFUSALS[Fault.RATE_LIMIT]
-            return error(status, code, message, headers)
-        response = await self._work(request, call, plan)
+            status, code, _message = REFUSALS[Fault.RATE_LIMIT]
+            return error(status, code, limit.words, headers)
+        try:
+            response = await self._work(request, call, plan)
+        finally:
+            limit.release()
         response.headers.update(headers)
         return response
 

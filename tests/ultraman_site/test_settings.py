@@ -158,6 +158,34 @@ def test_what_is_set_is_read(settings_of):
     assert "pool" in database["OPTIONS"]
 
 
+def test_limits_belong_to_the_endpoints_that_they_name(settings_of):
+    values = settings_of(
+        OPENAI_BASE_URL="http://models.example/v1",
+        LLM_ENDPOINT_LAB="http://lab.example/v1",
+        LLM_RPM="500",
+        LLM_CONCURRENCY_LAB="8",
+    )
+    places = values["LLM_ENDPOINTS"]
+    assert [(places[name].requests, places[name].calls) for name in ("default", "lab")] == [
+        (500, None),
+        (None, 8),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("LLM_RPM", "-5", "must be a whole number from 1"),
+        ("LLM_RPM", "0", "must be a whole number from 1"),
+        ("LLM_CONCURRENCY", "many", "must be a whole number from 1"),
+        ("LLM_RPM_NOBODY", "5", "there is no LLM_ENDPOINT_NOBODY"),
+    ],
+)
+def test_a_limit_that_cannot_be_is_refused_at_start(settings_of, name, value, words):
+    with pytest.raises(ImproperlyConfigured, match=words):
+        settings_of(**{name: value})
+
+
 def test_the_model_to_train_defaults_to_the_model_that_writes(settings_of):
     values = settings_of(OPENAI_BASE_URL="http://models.example/v1", OPENAI_MODEL="qwen3")
 

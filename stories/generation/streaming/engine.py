@@ -25,7 +25,7 @@ from django.db import connection
 from llm import clients, streams
 from llm.endpoints import Endpoint
 from llm.errors import LLMError
-from llm.rate_limit import Permit, TooSoon, acquire, observe
+from llm.rate_limit import Permit, TooSoon, acquire, observe, observe_error, release
 from llm.thinking import without_thinking
 from stories.errors import OverBudget, UnknownModel
 from stories.generation import outcomes, states
@@ -60,7 +60,10 @@ def write(story: Story) -> None:
     """
     if not states.is_due(story) or (permit := _acquire(story)) is None:
         return
-    if session := engine().write(story):
+    session = None
+    try:
+        session = engine().write(story)
+    finally:
         _observe(permit, session)
 
 
@@ -80,11 +83,13 @@ def _acquire(story: Story) -> Permit | None:
         return None
 
 
-def _observe(permit: Permit, session: Session) -> None:
+def _observe(permit: Permit, session: Session | None) -> None:
     """Tells the limiter what a stream showed: the limits that the provider named, or a 429."""
-    if session.error is not None and outcomes.is_rate_limited(session.error):
-        observe(permit, limited=True, retry_after=session.error.retry_after, rates=session.error.rates)
-    elif session.error is None:
+    if session is None:
+        release(permit)
+    elif session.error is not None:
+        observe_error(permit, session.error)
+    else:
         # The provider said at the stream's beginning how much of a limit was left. Seconds later that is outdated.
         observe(permit, rates=replace(session.rates, requests_left=None, tokens_left=None))
 
