@@ -1,6 +1,6 @@
-"""Asks a model and reads its whole answer; asks an endpoint for a model, and for its moderation.
+"""Asks a model and reads its whole answer; asks an endpoint for a model.
 
-Source: https://platform.openai.com/docs/api-reference (chat, completions, models, moderations).
+Source: https://platform.openai.com/docs/api-reference (chat, completions, models).
 """
 
 import time
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Any
-from weakref import WeakSet
 
 import httpx2
 import openai
@@ -17,14 +16,13 @@ from llm import clients
 from llm.answer_stream import AnswerReader
 from llm.answers import Answer, join
 from llm.dialects import Dialect
-from llm.errors import UNREADABLE, OutcomeUnknown, Refused
+from llm.errors import OutcomeUnknown, Refused
 from llm.questions import Ask, Learn, ask_again, keep_nothing
 from llm.rate_headers import read_rates
 from llm.separation import separate
 from llm.translation import SILENT, provider_errors
 from sentences import sentence as _
 
-MODERATION_TIMEOUT = 5.0  # seconds
 MAX_BYTES = 16 * 1024 * 1024  # of a whole answer
 
 
@@ -51,41 +49,6 @@ def check_model(alias: str, name: str) -> None:
                 status=error.status,
             ) from error
         raise
-
-
-_without_moderation: WeakSet[openai.OpenAI] = WeakSet()
-
-
-def moderate(alias: str, text: str) -> list[str]:
-    """The categories the endpoint's moderation page flags in `text`, [] for none. Raises ours if the call fails.
-
-    An endpoint without such a page (404, 405) flags nothing, and is not asked again by this process.
-    """
-    api = clients.client(alias)
-    if api in _without_moderation:
-        return []
-    try:
-        with provider_errors():
-            timeout = httpx2.Timeout(MODERATION_TIMEOUT, connect=2.0)
-            reply = api.with_options(timeout=timeout).moderations.create(input=text)
-    except Refused as error:
-        if error.status not in {HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED}:
-            raise
-        _without_moderation.add(api)
-        return []
-    return [name for result in _results(reply) for name in result]
-
-
-# Any: the SDK does not check that an answer has the shape of its type.
-def _results(reply: Any) -> Iterator[list[str]]:
-    """For each flagged input its categories, "flagged" where the endpoint names none."""
-    try:
-        for result in reply.results:
-            if result.flagged:
-                named = result.categories.model_dump(by_alias=True) if result.categories else {}
-                yield sorted(name for name, found in named.items() if found) or ["flagged"]
-    except (AttributeError, TypeError) as error:
-        raise OutcomeUnknown(UNREADABLE) from error
 
 
 def complete(alias: str, ask: Ask, *, seconds: float | None = None, learn: Learn = keep_nothing) -> Answer:

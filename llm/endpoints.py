@@ -11,6 +11,7 @@ LOCAL_URL_VARIABLE = (
     "MODEL_SERVER_URL"  # `make run` writes it into run.env: the address of this copy's model server
 )
 NO_KEY = "none"
+MODERATION_MODES = ("auto", "required", "off")
 MAX_LIMIT = 1_000_000
 
 
@@ -62,6 +63,15 @@ def _read_count(name: str, value: str) -> int:
     if not value.isdecimal() or not 1 <= int(value) <= MAX_LIMIT:
         raise ImproperlyConfigured(f"{name} must be a whole number from 1 to {MAX_LIMIT}, not {value!r}.")
     return int(value)
+
+
+def read_moderation(value: str, endpoints: Mapping[str, Endpoint]) -> str:
+    """`auto`, `required`, `off` or an alias, in lower case."""
+    said = value.strip().lower()
+    if said not in MODERATION_MODES and said not in endpoints:
+        known = ", ".join((*MODERATION_MODES, *endpoints))
+        raise ImproperlyConfigured(f"MODERATION must be one of {known}, not {value!r}.")
+    return said
 
 
 def _default(environ: Mapping[str, str]) -> Endpoint:

@@ -8,7 +8,7 @@ from csp.constants import NONCE, NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from llm.endpoints import Endpoint, read_endpoints
+from llm.endpoints import Endpoint, read_endpoints, read_moderation
 from ultraman_site.environment import BASE_DIR, Values, load
 from ultraman_site.proxies import read_networks
 
@@ -157,7 +157,8 @@ READER_STREAMS = values.count("READER_STREAMS")
 ADDRESS_STORIES_PER_DAY = values.count("ADDRESS_STORIES_PER_DAY")
 ADDRESS_SOCKETS = values.count("ADDRESS_SOCKETS")
 SITE_STORIES_PER_DAY = values.count_or_none("SITE_STORIES_PER_DAY")
-# What becomes of an order whose ingredients could not be moderated because the call itself failed.
+MODERATION = read_moderation(values.text("MODERATION"), LLM_ENDPOINTS)
+# The old name; with 1 an order whose moderation call fails is written all the same. `manage.py check` warns of it.
 MODERATION_FAIL_OPEN = values.flag("MODERATION_FAIL_OPEN")
 
 # The check of each new story: when it is flagged. Flags sort the queue and decide nothing.

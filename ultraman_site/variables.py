@@ -264,11 +264,21 @@ VARIABLES = (
         unset_en="no cap",
     ),
     Variable(
+        "MODERATION",
+        Kind.TEXT,
+        Section.READERS,
+        zh="读者的配料由谁审核：`auto` 用写故事的接入点的审核页，没有就不审；`required` 没有答复就不写；`off` 不审；"
+        "或另一个接入点的别名，由它审，没有答复就不写",
+        en="who moderates readers' ingredients: `auto` the page of the endpoint that writes, if it has one; `required` "
+        "writes nothing without its answer; `off` nobody; or the alias of another endpoint, which must answer",
+        default="auto",
+    ),
+    Variable(
         "MODERATION_FAIL_OPEN",
         Kind.FLAG,
-        Section.READERS,
-        zh="内容审核的调用失败时：1 照样写，0 拒绝",
-        en="when the moderation call itself fails: 1 writes all the same, 0 refuses",
+        Section.INTERNAL,
+        zh="旧名，请改用 MODERATION",
+        en="the old name; use MODERATION",
         default="0",
     ),
     Variable(

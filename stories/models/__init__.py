@@ -9,6 +9,7 @@ from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
 from stories.models.imports import ImportedFile
 from stories.models.ingredients import Ingredient, Template
 from stories.models.language_models import DialectLesson, LanguageModel, PromptStyle
+from stories.models.moderation import ModerationPage
 from stories.models.provider_accounts import ProviderAccount
 from stories.models.reactions import Reaction
 from stories.models.reviews import Review
@@ -28,6 +29,7 @@ __all__ = [
     "ImportedFile",
     "Ingredient",
     "LanguageModel",
+    "ModerationPage",
     "PromptStyle",
     "ProviderAccount",
     "Reaction",

@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from stories.models import LanguageModel, Run, Story
 from stories.provider_accounts import empty_accounts
+from stories.readers.moderation import moderation_troubles
 
 register = template.Library()
 
@@ -18,7 +19,7 @@ def dashboard(context: template.Context) -> dict[str, object]:
     """Figures of the moment: stories that wait, reported ones, approved ones, running runs, the serving model.
 
     `waits`: the models that readers' stories wait for because a provider asked for it, and until when.
-    `empty_accounts`: those that are not asked until someone pays.
+    `empty_accounts`: those that are not asked until someone pays. `moderation`: pages that are absent or down.
     """
     counted = {
         "waiting": Story.objects.reviewable().count(),
@@ -34,4 +35,5 @@ def dashboard(context: template.Context) -> dict[str, object]:
     serving = LanguageModel.objects.promoted().first() or settings.OPENAI_MODEL
     now = {"running": running, "serving": serving, "waits": waits.order_by("language_model__name")}
     page = {"perms": context.get("perms"), "csrf_token": context.get("csrf_token")}
-    return {**counted, **now, **page, "empty_accounts": empty_accounts()}
+    troubles = {"empty_accounts": empty_accounts(), "moderation": moderation_troubles()}
+    return {**counted, **now, **page, **troubles}

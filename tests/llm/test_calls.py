@@ -23,7 +23,7 @@ from llm.event_stream import LineSplitter
 from llm.questions import Ask
 from llm.retry import retry_rate_limited
 from tests.environment import free_port
-from tests.provider import CHAT, COMPLETIONS, MODERATIONS, Fault
+from tests.provider import CHAT, COMPLETIONS, Fault
 from tests.provider.scripts import BREAK, chunk, event, events
 from tests.servers import wait_until
 
@@ -429,46 +429,3 @@ def test_a_wrong_key_is_told_apart_from_an_unknown_model(provider):
         calls.check_model("default", "base-zh")
 
     assert caught.value.status == 401
-
-
-# --- moderation -----------------------------------------------------------------------------------------
-
-
-def test_flagged_categories_are_named_by_the_model_server(model_server):
-    assert calls.moderate("default", "唐,隐形,轻松") == []
-    assert calls.moderate("default", "唐,制造炸弹,轻松") == ["illicit"]
-
-
-def test_an_endpoint_without_moderation_flags_nothing_and_is_asked_once(provider):
-    provider.flagged = None
-
-    assert [calls.moderate("default", "唐,隐形,轻松") for _ in range(3)] == [[], [], []]
-    assert len(provider.posts(MODERATIONS)) == 1
-
-
-@pytest.mark.parametrize(
-    ("fault", "error"),
-    [
-        (Fault.SERVER_ERROR, ServerFailed),
-        (Fault.UNAUTHORIZED, Refused),
-        (Fault.RATE_LIMIT, TryAgainLater),
-        (Fault.HTML, OutcomeUnknown),
-        (Fault.GARBAGE, OutcomeUnknown),
-    ],
-)
-def test_moderation_that_fails_is_one_of_our_errors_and_is_asked_again(provider, fault, error):
-    provider.next(fault, path=MODERATIONS)
-
-    with pytest.raises(error):
-        calls.moderate("default", "唐,隐形,轻松")
-    assert calls.moderate("default", "唐,隐形,轻松") == []
-
-
-def test_a_moderation_page_that_hangs_is_not_waited_for(provider, monkeypatch):
-    monkeypatch.setattr(calls, "MODERATION_TIMEOUT", 0.3)
-    provider.next(Fault.HANG, path=MODERATIONS)
-    began = time.monotonic()
-
-    with pytest.raises(OutcomeUnknown):
-        calls.moderate("default", "唐,隐形,轻松")
-    assert time.monotonic() - began < 15
