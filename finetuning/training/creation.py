@@ -1,10 +1,12 @@
 """uploaded → creating → created | create_unknown: the step that costs money, taken at most once."""
 
+from django.utils import timezone
+
 from finetuning.models import Job
-from finetuning.training import remote
+from finetuning.training import files, remote
 from finetuning.training.bills import NOTHING
 from finetuning.training.remote import RemoteJob
-from finetuning.training.states import claim, end, hand_back
+from finetuning.training.states import claim, end, hand_back, keep
 from finetuning.training.transitions import keep_unknown, mark_unknown, refuse, try_later
 from llm.errors import (
     LLMError,
@@ -18,19 +20,27 @@ from sentences import sentence as _
 
 
 def create_remote_job(job: Job) -> None:
-    """Orders the training at the provider."""
-    if not claim(job, into=Job.State.CREATING):
-        return
-    if job.cancel_requested:
-        end(job, state=Job.State.CANCELLED, bill=NOTHING)
+    """Orders the training at the provider, once it has processed the files; as long as it has not, nothing is sent."""
+    if not claim(job):
         return
     try:
+        if not job.cancel_requested and not files.are_ready(job):
+            return
+        if not keep(job, state=Job.State.CREATING):
+            return
+        job.refresh_from_db(fields=["cancel_requested"])  # looking at the files took a while
+        if job.cancel_requested:
+            end(job, state=Job.State.CANCELLED, bill=NOTHING)
+            return
         created = remote.create_job(job)
     except (ServerFailed, OutcomeUnknown) as error:
         mark_unknown(job, error, state=Job.State.CREATE_UNKNOWN)
     except TryAgainLater as error:
         try_later(job, error, state=Job.State.UPLOADED)
-    except (Refused, OutOfMoney) as error:
+    except Refused as error:
+        if not files.wait_for_files(job, error):
+            refuse(job, error)
+    except OutOfMoney as error:
         refuse(job, error)
     else:
         _adopt(job, created)
@@ -66,6 +76,8 @@ def _adopt(job: Job, created: RemoteJob) -> None:
         state=Job.State.CREATED,
         remote_id=created.id,
         remote_status=created.status,
+        status_since=timezone.now(),
+        waiting_since=None,
         error="",
         unknown_since=None,
         tries=0,

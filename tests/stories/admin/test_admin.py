@@ -282,7 +282,7 @@ def test_an_export_holds_the_selected_written_stories_and_the_label(editor):
     response = act(editor, "export_selected", stories)
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         csv, label = archive.read("stories.csv"), json.loads(archive.read("stories.csv.aigc.json"))
-    assert csv.decode("utf-8-sig").splitlines()[1:] == ['"唐","隐形","轻松","\'=1+1"']
+    assert csv.decode("utf-8-sig").splitlines()[1:] == ['"唐","隐形","轻松","\'=1+1","\'quoted"']
     assert (label["AIGC"]["Label"], label["rows"]) == ("1", 1)
 
 
