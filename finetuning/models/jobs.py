@@ -128,6 +128,16 @@ class Job(models.Model):
         return self.state in self.ENDED
 
     @property
+    def is_asked(self) -> bool:
+        """Whether a person is asked how the training ended."""
+        return self.state == self.State.CREATED and self.asked_at is not None
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a person must decide anything: what `JobQuerySet.asking` finds."""
+        return self.is_asked or self.state in self.UNKNOWN
+
+    @property
     def is_settled(self) -> bool:
         """Whether its price is decided, and may be corrected."""
         return self.has_ended
