@@ -112,11 +112,10 @@ def wait_longer(job: Job, *, by: Actor) -> None:
 
 
 def _decide(job: Job, verdict: str, *, by: Actor, **changes: object) -> None:
+    """Writes the verdict down, also while a worker looks at the job: the next look carries it out."""
     job.refresh_from_db()
     before, asked_because = {"verdict": job.verdict, "remote_model": job.remote_model}, str(job.error)
-    asked = Job.objects.unclaimed(timezone.now()).filter(
-        pk=job.pk, state=State.CREATED, asked_at__isnull=False, fence=job.fence
-    )
+    asked = Job.objects.filter(pk=job.pk, state=State.CREATED, asked_at__isnull=False)
     due = {"verdict": verdict, "asked_at": None, "next_poll_at": timezone.now()}
     if not asked.update(**due | changes):
         raise BadJob(_("任务 %(job)s 现在没有要人决定的事，或者刚刚有了变化：请重新查看。") % {"job": job})

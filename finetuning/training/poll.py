@@ -97,17 +97,15 @@ def _conclude(job: Job, seen: RemoteJob, *, missed: Words, refused: Words) -> No
 
 def _go_on(job: Job, seen: RemoteJob, *, note: Words, known: dict[str, object]) -> None:
     """The training runs on, or nobody can say: then a person is asked, and the looking goes on as well."""
-    is_same = seen.status == job.remote_status and job.status_since is not None
-    if not is_same:
-        job.verdict = ""  # what a person said of another word holds no more
-    since: datetime = job.status_since if is_same and job.status_since else timezone.now()
+    since = job.status_since if seen.status == job.remote_status else None
+    if since is None:
+        since = timezone.now()
+        job.verdict = known["verdict"] = ""  # what a person said of another word holds no more
     question = question_about(job, seen, since=since)
-    known |= {
-        "status_since": since,
-        "verdict": job.verdict,
-        "remote_model": tuned_name(seen),
-        "asked_at": _asked_at(job, question),
-    }
+    known |= {"status_since": since, "asked_at": _asked_at(job, question)}
+    name = tuned_name(seen)
+    if name and name != job.remote_model:  # only then: a person may be writing another one just now
+        known["remote_model"] = name
     hand_back(job, state=Job.State.CREATED, after=pace(job.created_at), error=question or note, **known)
 
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from finetuning import training
 from finetuning.errors import BadJob
 from finetuning.models import Job
+from finetuning.training import poll
 from finetuning.training.statuses import Meaning, meaning_of
 from stories.models import AuditEntry, LanguageModel, SpendDay
 from tests.finetuning.factories import advance, fresh, make_started_job
@@ -208,6 +209,27 @@ def test_a_person_says_to_wait(provider: Provider, job: Job) -> None:
     provider.jobs.advance("ftjob-1", "finalized")
     job = advance(job)
     assert (job.verdict, asked(job) != "") == ("", True), "and at once with another word"
+
+
+@pytest.mark.both_databases
+def test_a_decision_while_a_worker_looks_is_carried_out_by_the_next_look(
+    provider: Provider, job: Job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.jobs.succeed("ftjob-1", results=RESULTS, model=TUNED)
+    provider.jobs.advance("ftjob-1", "finalised")
+    job = advance(job)
+    keep_events = poll.keep_events
+
+    def decide_meanwhile(looked_at: Job, *, thorough: bool = False) -> Any:
+        training.call_succeeded(fresh(looked_at), model="ft:other", by="Tom")
+        return keep_events(looked_at, thorough=thorough)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(poll, "keep_events", decide_meanwhile)
+        job = advance(job)
+    assert (job.state, job.verdict) == ("created", "succeeded")
+    job = advance(job)
+    assert (job.state, job.tuned_model.name) == ("succeeded", "ft:other")
 
 
 def test_decisions_are_for_jobs_that_ask(provider: Provider, job: Job) -> None:
