@@ -1,13 +1,15 @@
-"""Reads what a provider measured: metrics of events, the results file in today's or the notebook's columns.
+"""Reads what a provider measured: metrics of events, the results file in today's or the notebook's columns, or in JSON.
 
-Pure: bytes or a mapping in, `Figures` out. Blank, -1 and not-a-number are all "not measured".
+Pure: bytes, words or a mapping in, `Figures` out. Blank, -1 and not-a-number are all "not measured".
 """
 
 import base64
 import binascii
 import csv
 import io
+import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -20,14 +22,20 @@ MAX_FIGURE = 1e15
 SOURCES: dict[str, tuple[str, ...]] = {
     "elapsed_tokens": ("elapsed_tokens",),
     "elapsed_examples": ("elapsed_examples",),
-    "training_loss": ("training_loss", "train_loss"),
+    "training_loss": ("training_loss", "train_loss", "loss"),
     "training_sequence_accuracy": ("training_sequence_accuracy",),
     "training_token_accuracy": (
         "training_token_accuracy",
         "train_mean_token_accuracy",
         "train_accuracy",
     ),
-    "validation_loss": ("validation_loss", "valid_loss", "full_valid_loss"),
+    "validation_loss": (
+        "validation_loss",
+        "valid_loss",
+        "full_valid_loss",
+        "eval_loss",
+        "full_validation_loss",
+    ),
     "validation_token_accuracy": (
         "validation_token_accuracy",
         "valid_mean_token_accuracy",
@@ -37,6 +45,10 @@ SOURCES: dict[str, tuple[str, ...]] = {
 }
 """Where each figure may stand: the notebook's name, then those in use since; the first number counts."""
 WHOLE = ("elapsed_tokens", "elapsed_examples")
+STEP_WORDS = re.compile(r"\bstep\s*[:=]?\s*(\d{1,12})(?:\s*(?:/|of)\s*(\d{1,12}))?", re.IGNORECASE)
+FIGURE_WORDS = re.compile(r"([a-z][a-z _]{0,40})[=:]\s*(-?\d[\d.e+-]{0,30})", re.IGNORECASE)
+INSIDE = ("metrics", "data")
+"""Where a line of JSON may hold its figures, if not at its top."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +95,25 @@ def read_total_steps(values: Mapping[str, Any]) -> int:
     return int(total) if total <= MAX_STEPS else 0
 
 
+def read_message(words: str) -> dict[str, str]:
+    """The figures in an event's words ("Step 3/88: training loss=0.52"), by name; empty where they name no step."""
+    step = STEP_WORDS.search(words)
+    if not step:
+        return {}
+    figures = {
+        "_".join(name.lower().split()): value for name, value in FIGURE_WORDS.findall(words[step.end() :])
+    }
+    return figures | {"step": step[1]} | ({"total_steps": step[2]} if step[2] else {})
+
+
 def parse_results(content: bytes) -> list[Figures]:
-    """The steps of a results file, in order, each once; plain or base64. Raises `UnreadableResults`."""
+    """The steps of a results file, in order, each once: CSV or lines of JSON, plain or base64.
+
+    Raises `UnreadableResults`.
+    """
     for text in _readings(content):
+        if lines := _json_lines(text):
+            return merge(figures for line in lines if (figures := read_figures(line)))
         try:
             reader = csv.DictReader(io.StringIO(text, newline=""))
             if reader.fieldnames and "step" in reader.fieldnames:
@@ -101,6 +129,36 @@ def merge(figures: Iterable[Figures]) -> list[Figures]:
     for one in figures:
         by_step[one.step] = one.over(by_step[one.step]) if one.step in by_step else one
     return [by_step[step] for step in sorted(by_step)]
+
+
+# Any: a provider's JSON, whose values are checked one by one here.
+def _json_lines(text: str) -> list[dict[str, Any]]:
+    """The objects of a text in JSON, an object a line or one list; empty if none of them names a step.
+
+    A line that is no JSON is left out: a file may be cut in the middle of its last one.
+    """
+    if not text.lstrip().startswith(("{", "[")):
+        return []
+    whole = _json(text)
+    entries = whole if isinstance(whole, list) else list(map(_json, text.split("\n")))
+    lines = [_flat(entry) for entry in entries if isinstance(entry, dict)]
+    return lines if any(line["step"] is not None for line in lines) else []
+
+
+# Any: a provider's JSON, whose values are checked one by one here.
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+# Any: a provider's JSON, whose values are checked one by one here.
+def _flat(entry: dict[str, Any]) -> dict[str, Any]:
+    """An object with the figures inside it beside its own; Azure and OpenAI call a checkpoint's step `step_number`."""
+    inside = [entry[name] for name in INSIDE if isinstance(entry.get(name), dict)]
+    flat = {name: value for values in (*inside, entry) for name, value in values.items()}
+    return flat if "step" in flat else flat | {"step": flat.get("step_number")}
 
 
 def _readings(content: bytes) -> Iterable[str]:

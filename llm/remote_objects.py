@@ -66,19 +66,25 @@ def download_file(api: Any, file_id: str) -> Iterator[bytes]:
 
 # Any: the SDK's pages and entries, of every kind of object it has.
 def entries(page: Any, *, most: int) -> Iterator[Any]:
-    """Each entry of all pages once, `most` at most, until the provider repeats itself.
+    """Each entry of all pages once, `most` at most, until as many in a row are repeated as a page has.
 
-    An entry without an id is an entry, too. Raises `OutcomeUnknown` if `page` is no list.
+    Servers list an entry twice, or ignore where a page is to begin and answer the first one for ever. An entry
+    without an id is an entry, too. Raises `OutcomeUnknown` if `page` is no list.
     """
     if not is_list(page):
         raise unreadable()
+    size = len(page.data)
     # Any: the SDK's pages and entries, of every kind of object it has.
     listed: Iterable[Any] = page
     seen: set[str] = set()
+    repeated = 0
     for entry in islice(listed, most):
         if id := read_id(entry):
-            if id in seen:
+            repeated = repeated + 1 if id in seen else 0
+            if repeated >= size:
                 return
+            if repeated:
+                continue
             seen.add(id)
         yield entry
 

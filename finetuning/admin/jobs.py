@@ -1,6 +1,8 @@
 """Jobs: ordered in two presses with their price, watched while they train, decided on, promoted from."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
@@ -32,16 +34,32 @@ MAX_EVENTS = 40
 MAX_TABLE_ROWS = 40
 
 
+class AskingFilter(admin.SimpleListFilter):
+    """Jobs that a person must decide on."""
+
+    title = gettext_lazy("决定")
+    parameter_name = "asking"
+
+    # Any: Django names a filter's choices by values of any type.
+    def lookups(self, request: HttpRequest, model_admin: object) -> Sequence[tuple[str, Any]]:
+        return [("yes", _("等人决定"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Job]) -> QuerySet[Job]:
+        if self.value() == "yes":
+            return queryset.filter(pk__in=Job.objects.asking().order_by().values("pk"))
+        return queryset
+
+
 @admin.register(Job)
 class JobAdmin(PageAdmin, CorrectableAdmin):
     correct_permission = START
     correct = staticmethod(training.correct_job)
     errors = (StoryError, TrainingError)
     list_display = (
-        *("__str__", "state", "remote_status", "dataset", "language_model", "tuned_model"),
+        *("__str__", "state", "remote_status", "asks", "dataset", "language_model", "tuned_model"),
         *("price_shown", "doubt_shown", "created_by", "created_at"),
     )
-    list_filter = ("state", DoubtFilter, "dataset", "language_model")
+    list_filter = (AskingFilter, "state", DoubtFilter, "dataset", "language_model")
     list_select_related = ("dataset", "language_model", "tuned_model", "created_by")
     search_fields = ("remote_id", "tuned_model__name")
 
@@ -54,6 +72,11 @@ class JobAdmin(PageAdmin, CorrectableAdmin):
     @admin.display(description=gettext_lazy("费用"))
     def price_shown(self, job: Job) -> str:
         return show(job.price) if job.has_ended else f"≈ {show(estimate_of(job))}"
+
+    @admin.display(description=gettext_lazy("决定"))
+    def asks(self, job: Job) -> str:
+        """One word where a person must decide; what about stands on the job's page."""
+        return _("等人决定") if job.is_asking else ""
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view
@@ -139,7 +162,7 @@ class JobAdmin(PageAdmin, CorrectableAdmin):
             context = page_context(self, request, title=decision.title, job=job, decision=decision)
             return TemplateResponse(request, "admin/finetuning/job/decide.html", context)
         with self.errors_as_messages(request):
-            messages.success(request, decide(job, decision, by=person))
+            messages.success(request, decide(job, decision, by=person, model=request.POST.get("model", "")))
             enqueue(tasks.advance_job, job.pk)
             self.log_change(request, job, str(decision.title))
         return here
@@ -173,6 +196,7 @@ def progress_of(job: Job) -> dict[str, object]:
         "is_live": not job.has_ended,
         "is_serving": is_serving(job),
         "is_unknown": job.state in Job.UNKNOWN,
+        "is_asked": job.is_asked,
         "is_stuck": job.state == Job.State.CREATED and job.cancel_requested,
         "estimate": show(estimate_of(job)),
         "reserved": show(job.reserved),

@@ -43,6 +43,7 @@ def describe(job: Job) -> dict[str, Any]:
         "remote_id": job.remote_id or None,
         "status": job.state,
         "remote_status": job.remote_status or None,
+        "question": str(job.error) if job.is_asking else None,
         "model": job.tuned_model.name if job.tuned_model else None,
         "price": usd(price_of(job)),
     }
@@ -61,7 +62,7 @@ def watch(job: Job) -> Callable[[], Progress]:
     def poll() -> Progress:
         job.refresh_from_db()
         waited = job.unknown_since is not None and timezone.now() - job.unknown_since > UNKNOWN_LONG_ENOUGH
-        return Progress(**_position(job), note=_note(job), finished=job.has_ended or waited)
+        return Progress(**_position(job), note=_note(job), finished=job.has_ended or waited or job.is_asked)
 
     return poll
 
@@ -82,7 +83,7 @@ def _last_step(job: Job) -> int:
 
 
 def _note(job: Job) -> str:
-    words = [job.get_state_display()]
+    words = [job.get_state_display(), *([_("等人决定")] if job.is_asking else [])]
     if job.remote_status:
         words.append(_("对方：%(status)s") % {"status": job.remote_status})
     if job.error:

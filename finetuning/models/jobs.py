@@ -16,6 +16,10 @@ class JobQuerySet(LeasedQuerySet["Job"]):
     def unfinished(self) -> Self:
         return self.exclude(state__in=Job.ENDED)
 
+    def asking(self) -> Self:
+        """Those that wait for a person's decision, or whose outcome is unknown."""
+        return self.unfinished().filter(Q(asked_at__isnull=False) | Q(state__in=Job.UNKNOWN))
+
 
 class Job(models.Model):
     """`state` is ours, `remote_status` the provider's own word. Null hyperparameters are "auto"; micro-USD."""
@@ -32,6 +36,13 @@ class Job(models.Model):
         REFUSED = "refused", _("被拒绝")
         UPLOAD_UNKNOWN = "upload_unknown", _("上传结果不明")
         CREATE_UNKNOWN = "create_unknown", _("创建结果不明")
+
+    class Verdict(models.TextChoices):
+        """What a person decided about a training whose provider does not say how it ended."""
+
+        SUCCEEDED = "succeeded", _("记为成功")
+        FAILED = "failed", _("记为失败")
+        WAITING = "waiting", _("继续等")
 
     ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED, State.REFUSED)
     UNKNOWN = (State.UPLOAD_UNKNOWN, State.CREATE_UNKNOWN)
@@ -71,6 +82,14 @@ class Job(models.Model):
     next_poll_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_polled_at = models.DateTimeField(_("上次查询"), null=True, blank=True, editable=False)
     unknown_since = models.DateTimeField(null=True, blank=True, editable=False)
+    # Since when the provider says the same word; since when it processes our files, or does not show the job.
+    status_since = models.DateTimeField(null=True, blank=True, editable=False)
+    waiting_since = models.DateTimeField(null=True, blank=True, editable=False)
+    asked_at = models.DateTimeField(_("等人决定"), null=True, blank=True, editable=False)
+    verdict = models.CharField(
+        _("人的决定"), max_length=12, choices=Verdict.choices, blank=True, editable=False
+    )
+    remote_model = models.CharField(_("对方给的模型名"), max_length=200, blank=True, editable=False)
 
     day = models.DateField(_("计费日"), null=True, blank=True, editable=False)
     reserved = models.BigIntegerField(_("预留费用"), null=True, blank=True)
@@ -107,6 +126,16 @@ class Job(models.Model):
     @property
     def has_ended(self) -> bool:
         return self.state in self.ENDED
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a person is asked how the training ended."""
+        return self.state == self.State.CREATED and self.asked_at is not None
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a person must decide anything: what `JobQuerySet.asking` finds."""
+        return self.is_asked or self.state in self.UNKNOWN
 
     @property
     def is_settled(self) -> bool:

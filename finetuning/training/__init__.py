@@ -2,13 +2,17 @@
 
 plan             what is ordered, its price, and the order itself
 hyperparameters  what may be asked for, what is sent, what identifies a job
-steps            one step of a job: which of the next four modules takes it
+steps            one step of a job: which module takes it
+statuses         what a provider's words mean
 upload           draft → uploading → uploaded | upload_unknown
 creation         uploaded → creating → created | create_unknown
-poll             created: status, events and figures, until the provider says it ended
+files            uploaded: whether the provider has processed our files
+poll             created: the status, until the provider says that it ended, or a person does
+events           the events and the figures that came with them
+doubts           what of a training only a person can decide
 completion       results, language model and bill, together
 transitions      what a failed call makes of a job: a later try, a refusal, an unknown outcome
-decisions        what a person may decide: cancel, look again, send again, give up
+decisions        what a person may decide: cancel, look again, send again, give up, how it ended
 bills            what a job costs, as far as its provider can be believed
 corrections      what a job really cost, said by a person
 figures          the figures of a job's steps, as rows
@@ -17,7 +21,15 @@ remote           the calls to the provider
 """
 
 from finetuning.training.corrections import correct_job
-from finetuning.training.decisions import abandon_job, cancel_job, look_again, send_again
+from finetuning.training.decisions import (
+    abandon_job,
+    call_failed,
+    call_succeeded,
+    cancel_job,
+    look_again,
+    send_again,
+    wait_longer,
+)
 from finetuning.training.hyperparameters import Hyperparameters, priced_epochs
 from finetuning.training.plan import (
     check_order,
@@ -36,6 +48,8 @@ __all__ = [
     "Hyperparameters",
     "abandon_job",
     "advance_job",
+    "call_failed",
+    "call_succeeded",
     "cancel_job",
     "check_order",
     "correct_job",
@@ -50,4 +64,5 @@ __all__ = [
     "reservation",
     "send_again",
     "start_job",
+    "wait_longer",
 ]

@@ -3,10 +3,10 @@
 from django.utils import timezone
 
 from finetuning.models import Job
-from finetuning.training import remote
+from finetuning.training import files, remote
 from finetuning.training.bills import NOTHING
 from finetuning.training.remote import RemoteJob
-from finetuning.training.states import claim, end, hand_back
+from finetuning.training.states import claim, end, hand_back, keep
 from finetuning.training.transitions import keep_unknown, mark_unknown, refuse, try_later
 from llm.errors import (
     LLMError,
@@ -21,19 +21,27 @@ from stories.provider_accounts import note_refusal
 
 
 def create_remote_job(job: Job) -> None:
-    """Orders the training at the provider."""
-    if not claim(job, into=Job.State.CREATING):
-        return
-    if job.cancel_requested:
-        end(job, state=Job.State.CANCELLED, bill=NOTHING)
+    """Orders the training at the provider, once it has processed the files; as long as it has not, nothing is sent."""
+    if not claim(job):
         return
     try:
+        if not job.cancel_requested and not files.are_ready(job):
+            return
+        if not keep(job, state=Job.State.CREATING):
+            return
+        job.refresh_from_db(fields=["cancel_requested"])  # looking at the files took a while
+        if job.cancel_requested:
+            end(job, state=Job.State.CANCELLED, bill=NOTHING)
+            return
         created = remote.create_job(job)
     except (ServerFailed, OutcomeUnknown) as error:
         mark_unknown(job, error, state=Job.State.CREATE_UNKNOWN)
     except TryAgainLater as error:
         try_later(job, error, state=Job.State.UPLOADED)
-    except (Refused, OutOfMoney) as error:
+    except Refused as error:
+        if not files.wait_for_files(job, error):
+            refuse(job, error)
+    except OutOfMoney as error:
         note_refusal(job.language_model, error, asked_at=timezone.now())
         refuse(job, error)
     else:
@@ -70,6 +78,8 @@ def _adopt(job: Job, created: RemoteJob) -> None:
         state=Job.State.CREATED,
         remote_id=created.id,
         remote_status=created.status,
+        status_since=timezone.now(),
+        waiting_since=None,
         error="",
         unknown_since=None,
         tries=0,

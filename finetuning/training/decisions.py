@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from finetuning.errors import BadJob
 from finetuning.models import Job
 from finetuning.training.bills import NOTHING, Bill
+from finetuning.training.remote import MAX_NAME
 from finetuning.training.states import end
 from stories.models import AuditEntry
 from stories.operations.audit import Actor, record
@@ -80,3 +81,44 @@ def abandon_job(job: Job, *, by: Actor) -> None:
         raise BadJob(_("任务 %(job)s 刚刚有了变化，请重新查看。") % {"job": job})
     after = {"state": job.state, "price": job.price}
     record(Action.JOB_ABANDONED, job, by=by, before=before, after=after)
+
+
+@transaction.atomic
+def call_succeeded(job: Job, *, model: str, by: Actor) -> None:
+    """Decides that a training has worked, and what its model is called; the next step publishes it.
+
+    Raises `BadJob` if nobody is asked about the job, or for a name that cannot be one.
+    """
+    name = model.strip()
+    if not name or len(name) > MAX_NAME or any(char.isspace() or not char.isprintable() for char in name):
+        raise BadJob(
+            _("请写上训练出的模型在对方那里的名称，不能有空白，最多 %(most)s 个字。") % {"most": MAX_NAME}
+        )
+    _decide(job, Job.Verdict.SUCCEEDED, by=by, remote_model=name)
+
+
+@transaction.atomic
+def call_failed(job: Job, *, by: Actor) -> None:
+    """Decides that a training has failed; the next step ends it. Raises `BadJob` if nobody is asked about the job."""
+    _decide(job, Job.Verdict.FAILED, by=by)
+
+
+@transaction.atomic
+def wait_longer(job: Job, *, by: Actor) -> None:
+    """Decides to wait: the next question comes with another word, or in a day. Raises `BadJob` as `call_failed`."""
+    now = timezone.now()
+    since = {"status_since": now, "waiting_since": None}
+    _decide(job, Job.Verdict.WAITING, by=by, error="", **since)
+
+
+def _decide(job: Job, verdict: str, *, by: Actor, **changes: object) -> None:
+    """Writes the verdict down, also while a worker looks at the job: the next look carries it out."""
+    job.refresh_from_db()
+    before, asked_because = {"verdict": job.verdict, "remote_model": job.remote_model}, str(job.error)
+    asked = Job.objects.filter(pk=job.pk, state=State.CREATED, asked_at__isnull=False)
+    due = {"verdict": verdict, "asked_at": None, "next_poll_at": timezone.now()}
+    if not asked.update(**due | changes):
+        raise BadJob(_("任务 %(job)s 现在没有要人决定的事，或者刚刚有了变化：请重新查看。") % {"job": job})
+    job.refresh_from_db()
+    after = {"verdict": verdict, "remote_model": job.remote_model, "remote_status": job.remote_status}
+    record(Action.JOB_DECIDED, job, by=by, before=before, after=after, reason=asked_because)

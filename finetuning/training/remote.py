@@ -10,8 +10,11 @@ from typing import Any, BinaryIO
 
 from finetuning.models import Job
 from finetuning.training.hyperparameters import wire_parameters
+from finetuning.training.statuses import Meaning, meaning_of, plain
 from llm import remote_objects
+from llm.errors import OutcomeUnknown
 from llm.remote_objects import clean, is_id, provider_call, timeout
+from sentences import sentence as _
 from stories.generation.attempts import said
 from stories.language_models import client_of
 
@@ -22,19 +25,35 @@ MAX_EVENTS = 100_000
 MAX_RESULT_BYTES = 64 * 1024 * 1024
 MAX_TOKENS = 10**15
 MAX_NAME, MAX_STATUS = 200, 40  # characters
+ANNOUNCED = ("output_name", "model_output_name", "output_model")
+"""Where compatible servers name the tuned model; some do from the start."""
 
 
 @dataclass(frozen=True)
 class RemoteJob:
-    """What a provider says of a job. `status` is its own word; `odd_tokens` is a count that can't be, as said."""
+    """What a provider says of a job. `status` is its own word; `odd_tokens` is a count that can't be, as said.
+
+    `model` is the tuned model's name, `announced` a name that a provider may give long before the model is there.
+    """
 
     id: str
     status: str
-    model: str
-    trained_tokens: int | None
-    result_files: tuple[str, ...]
-    error: str
+    model: str = ""
+    trained_tokens: int | None = None
+    result_files: tuple[str, ...] = ()
+    error: str = ""
     odd_tokens: str = ""
+    announced: str = ""
+    meaning: Meaning = Meaning.UNKNOWN
+
+
+@dataclass(frozen=True)
+class RemoteFile:
+    """What a provider says of a file: `word` is its own, `status` the same in our spelling; "" for none."""
+
+    status: str
+    word: str
+    error: str
 
 
 def file_name(split: str, sha256: str) -> str:
@@ -55,6 +74,11 @@ def find_file(job: Job, *, sha256: str) -> str | None:
             if sha256 in str(getattr(file, "filename", "")):
                 return remote_objects.id_of(file)
     return None
+
+
+def retrieve_file(job: Job, file_id: str) -> RemoteFile:
+    with provider_call():
+        return _read_file(client_of(job.language_model).files.retrieve(file_id, timeout=timeout()))
 
 
 def create_job(job: Job) -> RemoteJob:
@@ -84,21 +108,19 @@ def find_jobs(job: Job) -> list[RemoteJob]:
 
 def retrieve_job(job: Job) -> RemoteJob:
     with provider_call():
-        return _read_job(
-            client_of(job.language_model).fine_tuning.jobs.retrieve(job.remote_id, timeout=timeout())
-        )
+        reply = client_of(job.language_model).fine_tuning.jobs.retrieve(job.remote_id, timeout=timeout())
+        return _read_job(reply, id=job.remote_id)
 
 
 def cancel_job(job: Job) -> RemoteJob:
     with provider_call():
-        return _read_job(
-            client_of(job.language_model).fine_tuning.jobs.cancel(job.remote_id, timeout=timeout())
-        )
+        reply = client_of(job.language_model).fine_tuning.jobs.cancel(job.remote_id, timeout=timeout())
+        return _read_job(reply, id=job.remote_id)
 
 
 # Any: a provider's JSON, whose values are checked one by one here.
 def read_events(job: Job) -> Iterator[Any]:
-    """The SDK's events, newest first; pages are fetched as they are needed. Raises while it is read."""
+    """The SDK's events as they are listed; pages are fetched as they are needed. Raises while it is read."""
     with provider_call():
         jobs = client_of(job.language_model).fine_tuning.jobs
         listed = jobs.list_events(job.remote_id, limit=100, timeout=timeout())
@@ -115,20 +137,58 @@ def read_content(job: Job, file_id: str) -> bytes:
     return bytes(content[:MAX_RESULT_BYTES])
 
 
-def _read_job(reply: object) -> RemoteJob:
-    """The provider's answer, read with care: a field that is left out, or holds an odd value, counts as missing."""
-    tokens = getattr(reply, "trained_tokens", None)
-    model, error = getattr(reply, "fine_tuned_model", None), getattr(reply, "error", None)
+def _read_job(reply: object, *, id: str = "") -> RemoteJob:
+    """The provider's answer, read with care: a field that is left out, or holds an odd value, counts as missing.
+
+    `id` is the job's where it is known; an answer need not repeat it, but must then say a status.
+    """
+    tokens, error = _first(reply, "trained_tokens"), _first(reply, "error")
     is_count = type(tokens) is int and 0 <= tokens <= MAX_TOKENS
+    status = clean(_first(reply, "status", "state"), most=MAX_STATUS)
+    words = _words_of(error)
+    if not is_id(getattr(reply, "id", None)) and words and not status:
+        raise OutcomeUnknown(_("模型服务报错：%(words)s") % {"words": words})
     return RemoteJob(
-        id=remote_objects.id_of(reply),
-        status=clean(getattr(reply, "status", None), most=MAX_STATUS),
-        model=clean(model, most=MAX_NAME) if isinstance(model, str) else "",
+        id=id if id and status else remote_objects.id_of(reply),
+        status=status,
+        model=_name(reply, "fine_tuned_model"),
+        announced=_name(reply, *ANNOUNCED),
         trained_tokens=tokens if is_count else None,
         odd_tokens="" if is_count or tokens is None else said(tokens),
         result_files=tuple(_read_files(getattr(reply, "result_files", None))),
-        error=clean(error if isinstance(error, str) else getattr(error, "message", None)),
+        error=words,
+        meaning=meaning_of(status),
     )
+
+
+def _read_file(reply: object) -> RemoteFile:
+    """The state of a file: a word, or whether it is processed."""
+    word = clean(_first(reply, "status", "state"), most=MAX_STATUS)
+    flag = _first(reply, "processed", "Processed")
+    if not word and isinstance(flag, bool):
+        word = "processed" if flag else "processing"
+    return RemoteFile(plain(word), word, _words_of(_first(reply, "status_details", "error")))
+
+
+# Any: a provider's JSON, whose values are checked one by one here.
+def _words_of(error: Any) -> str:
+    """What an error says: it is a text, an object, or one that the SDK knows."""
+    if isinstance(error, dict):
+        return clean(error.get("message") or error.get("code"))
+    return clean(error if isinstance(error, str) else getattr(error, "message", None))
+
+
+# Any: a provider's JSON, whose values are checked one by one here.
+def _first(reply: object, *names: str) -> Any:
+    """The first of these fields that holds anything."""
+    values = (getattr(reply, name, None) for name in names)
+    return next((value for value in values if value is not None), None)
+
+
+def _name(reply: object, *names: str) -> str:
+    """The first of these fields that holds a name."""
+    values = (getattr(reply, name, None) for name in names)
+    return next((clean(value, most=MAX_NAME) for value in values if value and isinstance(value, str)), "")
 
 
 def _read_files(value: object) -> Iterator[str]:

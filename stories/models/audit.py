@@ -33,6 +33,7 @@ class AuditEntry(models.Model):
         JOB_CANCELLED = "job_cancelled", _("取消微调任务")
         JOB_SENT_AGAIN = "job_sent_again", _("重新发送微调任务")
         JOB_ABANDONED = "job_abandoned", _("放弃微调任务")
+        JOB_DECIDED = "job_decided", _("决定微调任务的结果")
 
     action = models.CharField(_("操作"), max_length=24, choices=Action.choices)
     by = models.ForeignKey(

@@ -1,6 +1,7 @@
 """Results files in every shape that providers send."""
 
 import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -57,9 +58,45 @@ def test_a_step_twice_is_one_step() -> None:
     ]
 
 
+LINES = b"""{"step": 2, "train_loss": 0.5, "valid_loss": 0.6}
+{"step": 1, "loss": 0.9, "epoch": 0.1}
+{"step": 2, "metrics": {"step": 2, "train_mean_token_accuracy": 0.8}}
+
+{"step_number": 3, "metrics": {"train_loss": 0.4}}
+"nothing"
+{"step": 4, "train_lo"""
+IN_LINES = [
+    Figures(step=1, training_loss=0.9),
+    Figures(step=2, training_loss=0.5, validation_loss=0.6, training_token_accuracy=0.8),
+    Figures(step=3, training_loss=0.4),
+]
+
+
+@pytest.mark.parametrize("encode", [bytes, base64.b64encode, wrapped, lambda c: b"\xef\xbb\xbf" + c])
+def test_lines_of_json(encode) -> None:
+    assert parse_results(encode(LINES)) == IN_LINES
+
+
+def test_one_list_of_json() -> None:
+    whole = [json.loads(line) for line in LINES.splitlines() if line.endswith(b"}")]
+    assert parse_results(json.dumps(whole, indent=1).encode()) == IN_LINES
+
+
 @pytest.mark.parametrize(
     "content",
-    [b"", b"<html>busy</html>", b"loss\n1\n", b"\xff\xfe\x00", b"step,train_loss\n1,\x00\n" + b"a" * 200_000],
+    [
+        b'{"error": {"message": "no such file"}}',
+        b"[]",
+        b"{}",
+        b"[1, 2]",
+        b'{"step": null}',
+        b"[" * 10_000,
+        b"",
+        b"<html>busy</html>",
+        b"loss\n1\n",
+        b"\xff\xfe\x00",
+        b"step,train_loss\n1,\x00\n" + b"a" * 200_000,
+    ],
 )
 def test_anything_else_is_unreadable(content: bytes) -> None:
     with pytest.raises(UnreadableResults, match="结果文件读不懂"):

@@ -56,6 +56,8 @@ def test_a_step_hands_on_the_next_one_only_if_it_is_due(provider: Provider, enqu
     tasks.advance_job(str(job.pk))
     assert enqueued == [job.pk, job.pk]
     assert [call.path for call in provider.calls if call.method == "GET"] == [
+        "/v1/files/file-1",
+        "/v1/files/file-2",
         "/v1/fine_tuning/jobs/ftjob-1",
         "/v1/fine_tuning/jobs/ftjob-1/events",
     ]

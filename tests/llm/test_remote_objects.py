@@ -28,11 +28,19 @@ class Page:
         yield from self.rest
 
 
-def test_all_pages_are_listed_until_the_provider_repeats_itself() -> None:
-    first, second, nameless = Entry("a"), Entry("b"), Entry()
-    page = Page([first, nameless, nameless], [second, first, Entry("c")])
-    assert list(remote_objects.entries(page, most=10)) == [first, nameless, nameless, second]
+def test_all_pages_are_listed_and_what_is_repeated_once() -> None:
+    first, second, third, nameless = Entry("a"), Entry("b"), Entry("c"), Entry()
+    page = Page([first, nameless, nameless], [second, first, second, third])
+    assert list(remote_objects.entries(page, most=10)) == [first, nameless, nameless, second, third]
     assert list(remote_objects.entries(page, most=2)) == [first, nameless]
+
+
+@pytest.mark.parametrize("page", [[Entry("a"), Entry("b")], [Entry("a"), Entry()], [Entry("a")]])
+def test_a_provider_that_answers_the_first_page_for_ever_is_left(page: list[Entry]) -> None:
+    endless = Page(page, page * 100)
+    listed = list(remote_objects.entries(endless, most=1000))
+    assert [one for one in listed if one.id] == [one for one in page if one.id]
+    assert len(listed) <= 2 * len(page)
 
 
 @pytest.mark.parametrize("page", [Page(None), Page("<html>"), "<html>", None])

@@ -3,11 +3,20 @@
 job = provider.jobs.only_job()
 provider.jobs.advance(job["id"], "running")
 provider.jobs.succeed(job["id"], results=b"step,train_loss\\n1,0.9\\n", base64=True)
+
+Compatible servers differ:
+
+provider.jobs.file_words = ["uploaded", "processed"]       a file's status at each look, the last one for ever
+provider.jobs.refuse_create = lambda body: (400, "…")      a creation is refused with these words; None: it works
+provider.jobs.list_events = lambda events: [*events]       given oldest first, as they are listed
+provider.jobs.say_job = lambda job: job | {"status": "…"}  a job as it is shown
+provider.jobs.missing = {"/cancel": 405}                   a page that ends so answers with that status
 """
 
 import base64 as base64_codec
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +43,11 @@ class Jobs:
     jobs: dict[str, dict[str, Any]] = field(default_factory=dict)
     events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     hidden: dict[str, int] = field(default_factory=dict)
+    file_words: list[Any] = field(default_factory=lambda: ["processed"])
+    refuse_create: Callable[[dict[str, Any]], tuple[int, str] | None] = lambda _body: None
+    list_events: Callable[[list[Any]], list[Any]] = lambda events: list(reversed(events))
+    say_job: Callable[[dict[str, Any]], dict[str, Any]] = lambda job: job
+    missing: dict[str, int] = field(default_factory=dict)
 
     # --- what a test says
 
@@ -93,6 +107,9 @@ class Jobs:
 
     def answer(self, method: str, path: str, body: Any, query: dict[str, str]) -> Response:
         parts = path.removeprefix("/v1/").split("/")
+        for end, status in self.missing.items():
+            if path.endswith(end):
+                return _not_found(path, status)
         if path == FILES:
             return self._create_file(body) if method == "POST" else self._list(self.files, query)
         if path == JOBS:
@@ -102,7 +119,7 @@ class Jobs:
         if path.startswith(FILES) and parts[1] in self.files:
             if parts[-1] == "content":
                 return Response(self.contents[parts[1]], media_type="application/octet-stream")
-            return JSONResponse(self.files[parts[1]])
+            return JSONResponse(self._show_file(self.files[parts[1]]))
         if path.startswith(JOBS) and parts[2] in self.jobs:
             return self._answer_job(parts[2], parts[3] if len(parts) > 3 else "", query)
         return _not_found(path)
@@ -111,10 +128,14 @@ class Jobs:
         if part == "cancel":
             self.advance(job_id, "cancelled", finished_at=int(time.time()))
         if part == "events":
-            return _page(list(reversed(self.events.get(job_id, []))), query)
+            return _page(self.list_events(self.events.get(job_id, [])), query)
         if part == "checkpoints":
             return _page([], query)
-        return Json(self.jobs[job_id])
+        return Json(self.say_job(self.jobs[job_id]))
+
+    def _show_file(self, file: dict[str, Any]) -> dict[str, Any]:
+        word = self.file_words.pop(0) if len(self.file_words) > 1 else self.file_words[0]
+        return file | (word if isinstance(word, dict) else {"status": word})
 
     def _create_file(self, body: dict[str, Any]) -> Response:
         return JSONResponse(self._store(body["bytes"], body))
@@ -137,6 +158,9 @@ class Jobs:
     def _create_job(self, body: dict[str, Any]) -> Response:
         if body.get("training_file") not in self.files:
             return _not_found(str(body.get("training_file")))
+        if refused := self.refuse_create(body):
+            status, message = refused
+            return JSONResponse({"error": {"message": message, "type": "bad", "code": None}}, status)
         job_id = f"ftjob-{len(self.jobs) + 1}"
         method = body.get("method") or {}
         asked = (method.get("supervised") or {}).get("hyperparameters") or {}
@@ -169,7 +193,7 @@ class Jobs:
             "integrations": [],
         }
         self.add_event(job_id, f"Created fine-tuning job: {job_id}")
-        return JSONResponse(self.jobs[job_id])
+        return JSONResponse(self.say_job(self.jobs[job_id]))
 
     def _list(self, objects: dict[str, dict[str, Any]], query: dict[str, str]) -> Response:
         shown = []
@@ -196,8 +220,8 @@ def _page(items: list[dict[str, Any]], query: dict[str, str]) -> Response:
     return Json({"object": "list", "data": items[start:end], "has_more": end < len(items)})
 
 
-def _not_found(what: str) -> Response:
+def _not_found(what: str, status: int = 404) -> Response:
     body = {
         "error": {"message": f"No such object: {what}", "type": "invalid_request_error", "code": "not_found"}
     }
-    return JSONResponse(body, status_code=404)
+    return JSONResponse(body, status_code=status)

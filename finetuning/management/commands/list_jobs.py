@@ -28,6 +28,7 @@ def _line(job: Job) -> str:
         f"{job.dataset} → {job.language_model}",
         job.tuned_model.name if job.tuned_model else "",
         show(price_of(job)),
+        f"{_('等人决定')}：{' '.join(str(job.error).split())}" if job.is_asking else "",
     ]
     return " · ".join(part for part in parts if part)
 

@@ -79,7 +79,8 @@ class Command(TrainingCommand):
         wait_with_bar(watch(job))
         described = describe(job)
         if job.state != Job.State.SUCCEEDED:
-            words = {"job": job, "state": job.get_state_display(), "error": job.error or job.remote_status}
+            state = _("等人决定") if job.is_asking else job.get_state_display()
+            words = {"job": job, "state": state, "error": job.error or job.remote_status}
             sentence = _("微调任务 %(job)s %(state)s：%(error)s") % words
             raise Failed(" ".join(sentence.split()).rstrip("： "), **described)
         words = {"model": job.tuned_model, "tokens": job.trained_tokens, "price": show(job.price)}

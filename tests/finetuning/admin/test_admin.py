@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from finetuning.datasets import full_path
 from finetuning.models import Dataset, Job
+from stories.models import AuditEntry
 from stories.promotion import promote
 from tests.factories import make_run
 from tests.finetuning.factories import (
@@ -290,6 +291,64 @@ def test_a_job_in_doubt_can_be_looked_for_sent_again_and_given_up(
     assert fresh(job).state == Job.State.UPLOADED
     assert "不能放弃" in text_of(trainer.post(f"{here}/decide/abandon/", follow=True))
     assert "不认识的操作" in text_of(trainer.get(f"{here}/decide/explode/", follow=True))
+
+
+@pytest.fixture
+def asking(provider: Provider) -> Job:
+    """A job of whose end only a person can say."""
+    job = advance(make_started_job(), 2)
+    provider.jobs.succeed("ftjob-1", results=RESULTS, model="ft:x:<b>1")
+    provider.jobs.advance("ftjob-1", "finalised")
+    return advance(job)
+
+
+def test_a_job_that_asks_stands_on_the_first_page_in_the_list_and_on_its_own(
+    trainer: Client, alice: User, asking: Job
+) -> None:
+    here = f"/admin/finetuning/job/{asking.pk}"
+    assert "个微调任务等人决定" in text_of(trainer.get("/admin/"))
+    assert f"#{asking.pk}</a>" in text_of(trainer.get("/admin/finetuning/job/?asking=yes"))
+    page = text_of(trainer.get(f"{here}/change/"))
+    assert "对方给出了训练好的模型「ft:x:&lt;b&gt;1」，状态却是「finalised」" in page
+    for action in ("succeed", "fail", "wait"):
+        assert f"{here}/decide/{action}/" in page
+    editor = Client()
+    editor.force_login(alice)
+    assert "个微调任务等人决定" not in text_of(editor.get("/admin/"))
+    assert editor.post(f"{here}/decide/succeed/", {"model": "x"}).status_code == 403
+
+
+def test_a_job_that_does_not_ask_offers_no_such_decision(provider: Provider, trainer: Client) -> None:
+    job = advance(make_started_job(), 3)
+    here = f"/admin/finetuning/job/{job.pk}"
+    assert "个微调任务等人决定" not in text_of(trainer.get("/admin/"))
+    assert f"#{job.pk}</a>" not in text_of(trainer.get("/admin/finetuning/job/?asking=yes"))
+    assert "decide/succeed/" not in text_of(trainer.get(f"{here}/change/"))
+    for action in ("succeed", "fail", "wait"):
+        page = text_of(trainer.post(f"{here}/decide/{action}/", {"model": "x"}, follow=True))
+        assert "现在没有要人决定的事" in page
+
+
+def test_success_is_said_with_the_models_name(trainer: Client, asking: Job, tom: User) -> None:
+    succeed = f"/admin/finetuning/job/{asking.pk}/decide/succeed/"
+    page = text_of(trainer.get(succeed))
+    assert 'name="model" value="ft:x:&lt;b&gt;1"' in page
+    assert "状态却是「finalised」" in page
+    assert "请写上训练出的模型" in text_of(trainer.post(succeed, {"model": " "}, follow=True))
+    assert "已记为成功" in text_of(trainer.post(succeed, {"model": "ft:x:2"}, follow=True))
+    job = advance(asking)
+    assert (job.state, job.tuned_model.name) == ("succeeded", "ft:x:2")
+    entry = AuditEntry.objects.get()
+    assert (entry.action, entry.by) == ("job_decided", tom)
+
+
+@pytest.mark.parametrize(("action", "state"), [("fail", "failed"), ("wait", "created")])
+def test_failure_and_waiting_are_one_press(trainer: Client, asking: Job, action: str, state: str) -> None:
+    decide = f"/admin/finetuning/job/{asking.pk}/decide/{action}/"
+    assert 'name="model"' not in text_of(trainer.get(decide))
+    trainer.post(decide)
+    job = advance(asking)
+    assert (job.state, job.is_asked) == (state, False)
 
 
 def test_jobs_are_listed_in_as_many_queries_for_three_as_for_one(

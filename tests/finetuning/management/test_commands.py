@@ -133,6 +133,7 @@ def test_train_yes_orders_one_job_however_often(provider: Provider) -> None:
         "remote_id": None,
         "status": "draft",
         "remote_status": None,
+        "question": None,
         "model": None,
         "price": 0.0,
     }
@@ -223,7 +224,46 @@ def test_waiting_ends_when_a_job_has_been_unknown_for_a_minute(provider: Provide
         since = timezone.now() - timedelta(seconds=seconds)
         Job.objects.update(state="create_unknown", unknown_since=since, error="结果不明。")
         assert poll().finished is finished
-    assert poll().note == "创建结果不明 · 结果不明。"
+    assert poll().note == "创建结果不明 · 等人决定 · 结果不明。"
+
+
+QUESTION = "本站不认识对方的状态「finalised」，它也一直没有变：请到对方那里看一看，再决定。"
+
+
+def test_waiting_ends_when_a_person_is_asked(provider: Provider) -> None:
+    job = advance(make_started_job(), 2)
+    poll = watch(job)
+    provider.jobs.advance("ftjob-1", "finalised")
+    advance(job)
+    assert poll().finished is False
+    Job.objects.update(status_since=timezone.now() - timedelta(minutes=10))
+    advance(job)
+    assert poll().finished is True
+    assert poll().note == f"训练中 · 等人决定 · 对方：finalised · {QUESTION}"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_train_wait_says_what_a_person_is_asked(
+    provider: Provider, worker: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("finetuning.training.doubts.MAX_STILL", timedelta(0))
+    make_built_dataset()
+    provider.jobs.say_job = lambda job: job | {"status": "finalised"}
+    said, object = refused("train", "奥特曼", "--yes", "--wait")
+    assert said == f"微调任务 #{Job.objects.get().pk} 等人决定：{QUESTION}"
+    assert (object["status"], object["question"]) == ("created", QUESTION)
+
+
+def test_list_jobs_says_what_a_person_is_asked(provider: Provider, capsys: pytest.CaptureFixture) -> None:
+    job = advance(make_started_job(), 2)
+    provider.jobs.advance("ftjob-1", "finalised")
+    advance(job)
+    Job.objects.update(status_since=timezone.now() - timedelta(minutes=10))
+    advance(job)
+    (listed,) = run("list_jobs")["jobs"]
+    assert (listed["question"], listed["remote_status"]) == (QUESTION, "finalised")
+    call_command("list_jobs")
+    assert f"等人决定：{QUESTION}" in capsys.readouterr().out
 
 
 def test_list_jobs(provider: Provider) -> None:
@@ -236,6 +276,7 @@ def test_list_jobs(provider: Provider) -> None:
         "remote_id": "ftjob-1",
         "status": "succeeded",
         "remote_status": "succeeded",
+        "question": None,
         "model": "ft:gpt-4o-mini:org:ultraman:1",
         "price": 0.003,
         "dataset": "奥特曼@1",

@@ -11,7 +11,7 @@ from hypothesis import strategies as some
 
 from finetuning.models import Job, JobEvent
 from finetuning.results import parse_results, read_figures, read_total_steps
-from finetuning.training import poll
+from finetuning.training import events
 from tests.finetuning.factories import advance, make_started_job
 from tests.provider import Provider
 
@@ -87,14 +87,14 @@ def test_an_event_without_an_id_is_kept_once(provider: Provider, job: Job) -> No
 def test_an_event_that_the_database_does_not_take_leaves_the_others(
     provider: Provider, job: Job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    row = poll._row
+    row = events.event_row
 
     def passing(job: Job, event: Any) -> JobEvent:
         made = row(job, event)
         made.message = None if made.message == "odd 0" else made.message
         return made
 
-    monkeypatch.setattr(poll, "_row", passing)
+    monkeypatch.setattr(events, "event_row", passing)
     assert keeps_the_others(polled(provider, job, [7], field="level"), 1)
 
 

@@ -82,17 +82,20 @@ def test_one_message_delivered_often_is_one_create(provider: Provider) -> None:
     assert fresh(job).state == Job.State.CREATED
 
 
-def test_without_the_claim_it_would_be_several(provider: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The negative control: the claim is what keeps it to one."""
+def test_without_claim_and_fence_it_would_be_several(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The negative control: claiming the row, and its fence, are what keeps it to one."""
     job = advance(make_started_job())
     provider.answer_after = 0.3
 
-    def careless(job: Job, *, into: str = "") -> bool:
-        Job.objects.filter(pk=job.pk).update(state=into, lease_until=timezone.now() + states.LEASE)
-        job.state = into
+    def careless(job: Job, *, state: str = "") -> bool:
+        job.state = state or job.state
+        Job.objects.filter(pk=job.pk).update(state=job.state, lease_until=timezone.now() + states.LEASE)
         return True
 
     monkeypatch.setattr("finetuning.training.creation.claim", careless)
+    monkeypatch.setattr("finetuning.training.creation.keep", careless)
     loaded = [make_due(job) for _message in range(4)]
     together(lambda: training.advance_job(loaded.pop()))
     assert len(provider.posts(JOBS)) == 4

@@ -282,8 +282,23 @@ def test_an_export_holds_the_selected_written_stories_and_the_label(editor):
     response = act(editor, "export_selected", stories)
     with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
         csv, label = archive.read("stories.csv"), json.loads(archive.read("stories.csv.aigc.json"))
-    assert csv.decode("utf-8-sig").splitlines()[1:] == ['"唐","隐形","轻松","\'=1+1"']
+    assert csv.decode("utf-8-sig").splitlines()[1:] == ['"唐","隐形","轻松","\'=1+1","\'quoted"']
     assert (label["AIGC"]["Label"], label["rows"]) == ("1", 1)
+
+
+def test_what_the_office_exports_it_imports_as_it_was(editor):
+    """A downloaded file, opened and saved by a spreadsheet: no mark, other line ends, an empty column and row."""
+    cells = [("+10力量", "-快跑！"), ("@所有人", "=奇遇="), ("'", "''"), ("念力", "'=引号开头")]
+    stories = [make_story(super_power=power, text=text) for power, text in cells]
+    response = act(editor, "export_selected", stories)
+    with zipfile.ZipFile(io.BytesIO(response.content)) as archive:
+        text = archive.read("stories.csv").decode("utf-8-sig")
+    saved = text.replace("\n", ",\r\n") + ",,,,,\r\n"
+    Story.objects.all().delete()
+    file = SimpleUploadedFile("stories.csv", saved.encode())
+    response = editor.post("/admin/stories/story/import/", {"file": file}, follow=True)
+    assert messages_of(response) == ["导入了 4 篇故事。"]
+    assert list(Story.objects.order_by("created_at", "pk").values_list("super_power", "text")) == cells
 
 
 def test_a_file_is_imported_or_refused_with_its_sentence(editor, alice):
