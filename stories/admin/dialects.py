@@ -64,7 +64,7 @@ class LanguageModelForm(forms.ModelForm):  # type: ignore[type-arg]  # no generi
         label=_("另外要发的内容"),
         required=False,
         widget=forms.Textarea(attrs={"rows": 3, "cols": 60}),
-        help_text=_("JSON 对象，如 {“enable_thinking”: false}（用直引号）；空白表示没有"),
+        help_text=_('JSON 对象，如 {"enable_thinking": false}；空白表示没有'),
     )
     by_family = forms.BooleanField(
         label=_("恢复已知的问法"),

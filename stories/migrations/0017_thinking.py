@@ -33,7 +33,7 @@ class Migration(migrations.Migration):
             name="opens_in_thinking",
             field=models.BooleanField(
                 blank=True,
-                help_text="模型的回答不写思考的开头标签，只写结尾（…</think>）。这样的回答等思考结束才给读者看。空白：按名称判断，直到它的回答说明了。",
+                help_text="模型的回答不写思考的开头标签，只写结尾的标签。这样的回答等思考结束才给读者看。空白：按名称判断，直到它的回答说明了。",
                 null=True,
                 verbose_name="回答从思考里开始",
             ),
