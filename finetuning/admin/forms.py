@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy
 from finetuning import training
 from finetuning.datasets import Preview, preview_dataset
 from finetuning.models import Dataset
+from stories.endpoint_checks import why_not
 from stories.models import LanguageModel, Run, Story
 
 MAX_RUNS = 60
@@ -115,8 +116,16 @@ class JobOrderForm(forms.Form):
         # Any: a form's values have the types of its fields.
         field: Any = self.fields["model"]
         field.queryset = models
+        if absent := why_not(addresses, "fine_tuning"):
+            field.help_text = " ".join([str(field.help_text), *map(str, absent.values())])
         if "model" not in self.initial:
             field.initial = models.filter(name=settings.FINE_TUNE_BASE_MODEL).first()
+
+    def clean_model(self) -> LanguageModel:
+        model: LanguageModel = self.cleaned_data["model"]
+        for why in why_not([model.base_url], "fine_tuning").values():
+            raise forms.ValidationError(str(why))
+        return model
 
     @property
     def asked(self) -> training.Hyperparameters:

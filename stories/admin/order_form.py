@@ -8,6 +8,7 @@ from django import forms
 from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
+from stories.endpoint_checks import why_not
 from stories.errors import BadIngredient, StoryError
 from stories.generation.prompts import current_template
 from stories.models import Ingredient, LanguageModel, Run
@@ -89,6 +90,9 @@ class RunOrderForm(forms.Form):
         models = LanguageModel.objects.filter(base_url__in=addresses)
         self.fields["model"].queryset = models  # type: ignore[attr-defined]
         self.fields["model"].initial = models.filter(name=settings.OPENAI_MODEL).first()
+        if absent := why_not(addresses, "batches"):
+            self.fields["is_batch"].help_text = " ".join(map(str, absent.values()))
+            self.fields["is_batch"].disabled = len(absent) == len(set(addresses))
 
     def clean(self) -> dict[str, object]:
         # Any: a form's values have the types of its fields.
@@ -103,6 +107,10 @@ class RunOrderForm(forms.Form):
                 self.add_error(f"new_{field}", str(error))
         if cleaned.get("repeat") is None and cleaned.get("target") is None and "repeat" not in self.errors:
             self.add_error("repeat", _("写明每个配方几篇，或每格补足到几篇。"))
+        model = cleaned.get("model")
+        if cleaned.get("is_batch") and model:
+            for why in why_not([model.base_url], "batches").values():
+                self.add_error("is_batch", str(why))
         try:
             cleaned["excluded"] = read_exclusions(cleaned.get("excluded", "").splitlines())
         except StoryError as error:

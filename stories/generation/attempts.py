@@ -88,6 +88,13 @@ def open_promotion(model: LanguageModel, ask: Ask) -> Attempt:
         return _open(model, amount, purpose=Attempt.Purpose.PROMOTION, fence=0)
 
 
+def open_check(model: LanguageModel, ask: Ask) -> Attempt:
+    """As `open_attempt`, for a call that finds out what an endpoint can do."""
+    amount = known_amount(reservation(model, ask), model)
+    with transaction.atomic():
+        return _open(model, amount, purpose=Attempt.Purpose.CHECK, fence=0)
+
+
 def _open(model: LanguageModel, amount: int, **columns: object) -> Attempt:
     day = timezone.localdate()
     reserve_day(amount, day)

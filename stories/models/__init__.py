@@ -4,6 +4,7 @@ from stories.models import lookups as lookups  # registers itself
 from stories.models.attempts import Attempt
 from stories.models.audit import AuditEntry
 from stories.models.batches import BatchOrder
+from stories.models.endpoint_checks import EndpointCheck
 from stories.models.flags import Band, Fingerprint, Flag
 from stories.models.housekeeping import Heartbeat, ReaderDay, SpendDay
 from stories.models.imports import ImportedFile
@@ -23,6 +24,7 @@ __all__ = [
     "BatchOrder",
     "DialectLesson",
     "EndReason",
+    "EndpointCheck",
     "Fingerprint",
     "Flag",
     "Heartbeat",

@@ -24,6 +24,7 @@ class Attempt(models.Model):
     class Purpose(models.TextChoices):
         STORY = "story", _("写故事")
         PROMOTION = "promotion", _("启用前试问")
+        CHECK = "check", _("检查接入点")
 
     class State(models.TextChoices):
         SUBMITTING = "submitting", _("已提交")
@@ -82,7 +83,7 @@ class Attempt(models.Model):
             models.UniqueConstraint(fields=["story", "fence"], name="attempt_once_per_claim"),
             models.CheckConstraint(
                 condition=Q(purpose="story", story__isnull=False)
-                | Q(purpose="promotion", story__isnull=True),
+                | Q(purpose__in=["promotion", "check"], story__isnull=True),
                 name="attempt_story_by_purpose",
             ),
             models.UniqueConstraint(
