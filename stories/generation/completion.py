@@ -114,6 +114,7 @@ def _acquire_again(story: Story) -> Permit:
         raise _limited(error.seconds) from error
     # The run may have been paused while this call waited for its turn.
     if not states.is_wanted(story):
+        release(permit)
         raise _limited(None)
     return permit
 
