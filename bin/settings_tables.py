@@ -14,7 +14,8 @@ from pathlib import Path
 BASE_DIR = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(BASE_DIR))
 
-from ultraman_site.variables import VARIABLES, Section, Variable  # noqa: E402  (after the line that finds it)
+from ultraman_site.variable import Section, Variable  # noqa: E402  (after the line that finds it)
+from ultraman_site.variables import VARIABLES  # noqa: E402
 
 EXAMPLE, README = ".env.example", "README.md"
 WIDTH = 118

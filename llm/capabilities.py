@@ -37,7 +37,7 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Finding:
+class Capability:
     """`name` is one of `NAMES`; `asked` and `answered` are what went over the wire, in short."""
 
     name: str
@@ -52,7 +52,7 @@ NAMES = (
 )
 
 
-Trial = tuple[Answer | None, list[Finding], LLMError | None]
+Trial = tuple[Answer | None, list[Capability], LLMError | None]
 """The answer or the error of a short question, and what it shows."""
 
 
@@ -60,7 +60,7 @@ Trial = tuple[Answer | None, list[Finding], LLMError | None]
 class Listing:
     """What the free questions found; `retirements`: when which models will be shut down."""
 
-    findings: list[Finding]
+    findings: list[Capability]
     retirements: dict[str, date]
 
 
@@ -68,7 +68,7 @@ def list_capabilities(alias: str) -> Listing:
     """Asks for every list at once. Costs nothing."""
     api = clients.client(alias).with_options(timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT))
     retirements: dict[str, date] = {}
-    questions: list[Callable[[], list[Finding]]] = [
+    questions: list[Callable[[], list[Capability]]] = [
         lambda: _find_models(api, retirements),
         lambda: [_find("files", "GET /files?limit=1", lambda: _listed(api.files.list(limit=1)))],
         lambda: _find_fine_tuning(api),
@@ -80,13 +80,13 @@ def list_capabilities(alias: str) -> Listing:
         return Listing([finding for part in found for finding in part], retirements)
 
 
-def _find(name: str, asked: str, ask: Callable[[], str]) -> Finding:
+def _find(name: str, asked: str, ask: Callable[[], str]) -> Capability:
     """The finding of one question; `ask` returns what was answered, in short."""
     try:
         with provider_call():
-            return Finding(name, Verdict.YES, asked, redact(ask(), most=MAX_QUOTED))
+            return Capability(name, Verdict.YES, asked, redact(ask(), most=MAX_QUOTED))
     except LLMError as error:
-        return Finding(name, verdict_of(error), asked, redact(error, most=MAX_QUOTED))
+        return Capability(name, verdict_of(error), asked, redact(error, most=MAX_QUOTED))
 
 
 def verdict_of(error: LLMError) -> Verdict:
@@ -114,7 +114,7 @@ def _moderated(api: Any) -> str:
 
 
 # Any: the SDK's client.
-def _find_models(api: Any, retirements: dict[str, date]) -> list[Finding]:
+def _find_models(api: Any, retirements: dict[str, date]) -> list[Capability]:
     names: list[str] = []
 
     def read() -> str:
@@ -129,7 +129,7 @@ def _find_models(api: Any, retirements: dict[str, date]) -> list[Finding]:
         return [models]
     known = ", ".join(f"{name} {day}" for name, day in sorted(retirements.items())[:3])
     verdict = Verdict.YES if retirements else Verdict.NO
-    return [models, Finding("retirement", verdict, "shutdown_date", redact(known or "—", most=MAX_QUOTED))]
+    return [models, Capability("retirement", verdict, "shutdown_date", redact(known or "—", most=MAX_QUOTED))]
 
 
 def _read_date(value: object) -> date | None:
@@ -140,7 +140,7 @@ def _read_date(value: object) -> date | None:
 
 
 # Any: the SDK's client.
-def _find_fine_tuning(api: Any) -> list[Finding]:
+def _find_fine_tuning(api: Any) -> list[Capability]:
     """Fine-tuning, by its list; and whether the list keeps to a filter by metadata, by one that fits no job."""
     path = "GET /fine_tuning/jobs?limit=1"
     jobs = _find("fine_tuning", path, lambda: _listed(api.fine_tuning.jobs.list(limit=1)))
@@ -151,9 +151,9 @@ def _find_fine_tuning(api: Any) -> list[Finding]:
         "metadata_filter", asked, lambda: _listed(api.fine_tuning.jobs.list(limit=1, metadata={NOBODY: "1"}))
     )
     if filtered.verdict == Verdict.YES and filtered.answered != "[]":
-        filtered = Finding("metadata_filter", Verdict.NO, asked, filtered.answered)
+        filtered = Capability("metadata_filter", Verdict.NO, asked, filtered.answered)
     elif filtered.verdict == Verdict.YES and jobs.answered == "[]":
-        filtered = Finding("metadata_filter", Verdict.UNKNOWN, asked, "[]")
+        filtered = Capability("metadata_filter", Verdict.UNKNOWN, asked, "[]")
     return [jobs, filtered]
 
 
@@ -178,11 +178,11 @@ def try_answer(alias: str, ask: Ask, *, seconds: float, learn: Learn) -> Trial:
     return (
         answer,
         [
-            Finding("chat", Verdict.YES, "POST /chat/completions", _quote(answer)),
-            Finding(
+            Capability("chat", Verdict.YES, "POST /chat/completions", _quote(answer)),
+            Capability(
                 "rate_headers", Verdict.YES if named else Verdict.NO, "x-ratelimit-limit-*", named or "—"
             ),
-            Finding(
+            Capability(
                 "system_role",
                 Verdict.YES if has_system else Verdict.NO,
                 "role: system",
@@ -200,7 +200,7 @@ def try_stream(alias: str, ask: Ask, *, seconds: float, learn: Learn) -> Trial:
         answer = asyncio.run(_stream(alias, ask, seconds, learn))
     except TimeoutError:
         error = OutcomeUnknown(SILENT)
-        return None, [Finding("stream", Verdict.UNKNOWN, asked, f"> {seconds:.0f} s")], error
+        return None, [Capability("stream", Verdict.UNKNOWN, asked, f"> {seconds:.0f} s")], error
     except LLMError as error:
         return None, [_failed("stream", asked, error)], error
     counted = answer.completion_tokens is not None
@@ -209,8 +209,8 @@ def try_stream(alias: str, ask: Ask, *, seconds: float, learn: Learn) -> Trial:
     return (
         answer,
         [
-            Finding("stream", verdict, asked, _quote(answer)),
-            Finding(
+            Capability("stream", verdict, asked, _quote(answer)),
+            Capability(
                 "stream_usage", Verdict.YES if counted else Verdict.NO, "stream_options.include_usage", usage
             ),
         ],
@@ -228,5 +228,5 @@ def _quote(answer: Answer) -> str:
     return redact(f"「{said[:40]}」 {answer.finish_word}".strip(), most=MAX_QUOTED)
 
 
-def _failed(name: str, asked: str, error: LLMError) -> Finding:
-    return Finding(name, verdict_of(error), asked, redact(error, most=MAX_QUOTED))
+def _failed(name: str, asked: str, error: LLMError) -> Capability:
+    return Capability(name, verdict_of(error), asked, redact(error, most=MAX_QUOTED))

@@ -56,6 +56,7 @@ class Ask:
             for name, value in offered.items()
             if value is not None and name not in self.dialect.omits
         }
+        # Any: messages or a text, as above.
         question: dict[str, Any] = (
             {"messages": self.dialect.messages(self.messages)} if self.messages else {"prompt": self.prompt}
         )
@@ -63,6 +64,7 @@ class Ask:
         limit = self.dialect.length(self.limit, is_chat=bool(self.messages))
         return {"model": self.model} | question | limit | taken | stream
 
+    # Any: as above.
     def body(self) -> dict[str, Any]:
         """The JSON of the question, as a line of a batch's file holds it."""
         return self.parameters() | dict(self.dialect.extra)

@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from llm import capabilities
 from llm.answers import Answer
-from llm.capabilities import Finding, Verdict
+from llm.capabilities import Capability, Verdict
 from llm.endpoints import Endpoint
 from llm.errors import LLMError
 from llm.lessons import Lesson
@@ -81,7 +81,7 @@ def check_endpoint(alias: str, *, by: Actor, model: LanguageModel | None) -> End
             findings += _try(model, trial)
     _keep_retirements(place, listing)
     found = {finding.name: finding for finding in findings}
-    kept = [found.get(name) or Finding(name, Verdict.UNKNOWN, "—", "—") for name in capabilities.NAMES]
+    kept = [found.get(name) or Capability(name, Verdict.UNKNOWN, "—", "—") for name in capabilities.NAMES]
     values = {
         "alias": place.alias,
         "model_name": model.name if model else "",
@@ -97,7 +97,7 @@ def _ask(model: LanguageModel) -> Ask:
     return replace(ask, max_tokens=model.dialect.room(TRIAL_TOKENS))
 
 
-def _try(model: LanguageModel, trial: str) -> list[Finding]:
+def _try(model: LanguageModel, trial: str) -> list[Capability]:
     """What one short answer shows."""
     model.refresh_from_db(fields=["dialect_settings", "dialect_version"])
     ask = _ask(model)

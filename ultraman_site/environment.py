@@ -13,7 +13,8 @@ from pathlib import Path
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
-from ultraman_site.variables import VARIABLES, Kind, Variable
+from ultraman_site.variable import Kind, Variable
+from ultraman_site.variables import VARIABLES
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 GROUP = "OPENAI_"

@@ -16,7 +16,8 @@ from django.core.exceptions import ImproperlyConfigured
 from tests.environment import BASE_DIR, OURS, clean_environment
 from ultraman_site import environment
 from ultraman_site.environment import UnknownVariable, Values, find_variable, load, merge, read_file
-from ultraman_site.variables import VARIABLES, Kind, Section
+from ultraman_site.variable import Kind, Section
+from ultraman_site.variables import VARIABLES
 
 PRODUCTION = {"SECRET_KEY": "x" * 60, "READ_ENV_FILES": "0", "ALLOWED_HOSTS": "stories.example"}
 
