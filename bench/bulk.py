@@ -7,8 +7,8 @@
 The suite's provider (200 ms an answer), which keeps a limit of 900 calls a minute in one of four ways and tells of it
 by headers, by `Retry-After` alone, or not at all; a copy of the site with two bulk workers of 12 threads that share
 one rate, and beside it 24 threads with the SDK's own retries or plain `backoff`, without database or queue. The limit
-is also halved after 100 seconds and doubled again after 200, for the site. NeMo DataDesigner's client with its AIMD
-rate belongs here as a peer: docs/benchmarks.md says why it stands in no row.
+is also halved after 100 seconds and doubled again after 200, for the site. `--nemo PYTHON` adds NeMo DataDesigner's
+client, whose AIMD learns how many calls at once are borne; PYTHON is one with the package data-designer.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from bench.bulk_copy import Copy, running_copy
 from tests.provider import CHAT, AtOnce, Bucket, FixedMinute, Limit, Provider, SlidingMinute, Telling
 
 TEXT = "唐朝的少年推开门，看见满街的灯。他和奥特曼一起打败了怪兽，然后笑着走回了长安。" * 7
-WAYS = {"site": "the site", "sdk": "SDK's retries", "backoff": "plain backoff"}
+WAYS = {"site": "the site", "sdk": "SDK's retries", "backoff": "plain backoff", "nemo": "NeMo's AIMD"}
 PER_MINUTE, STORIES, CHANGED_STORIES = 900, 1500, 3600
 LATENCY, AT_ONCE = 0.2, 8  # seconds of an answer; calls at once
 KINDS: dict[str, Callable[[Telling], Limit]] = {
@@ -68,6 +68,7 @@ class Choice:
     tellings: Sequence[Telling]
     ways: Sequence[str]
     changed: bool
+    nemo: str = ""
 
 
 def measure(provider: Provider, copy: Copy, choice: Choice) -> Iterator[Row]:
@@ -75,7 +76,7 @@ def measure(provider: Provider, copy: Copy, choice: Choice) -> Iterator[Row]:
     for kind in choice.kinds:
         for telling in choice.tellings:
             for way in choice.ways:
-                yield measure_one(provider, copy, kind, telling, way)
+                yield measure_one(provider, copy, kind, telling, way, nemo=choice.nemo)
             if choice.changed and kind != "calls at once":
                 yield measure_one(provider, copy, kind, telling, "site", changes=CHANGES)
 
@@ -88,6 +89,7 @@ def measure_one(
     way: str,
     *,
     changes: dict[float, int] | None = None,
+    nemo: str = "",
 ) -> Row:
     limit = KINDS[kind](telling)
     reset(provider, limit, latency=LATENCY)
@@ -95,7 +97,7 @@ def measure_one(
     timers = [threading.Timer(at, setattr, (limit, "per_minute", to)) for at, to in (changes or {}).items()]
     for timer in timers:
         timer.start()
-    failed = write(way, stories, provider=provider, copy=copy)
+    failed = write(way, stories, provider=provider, copy=copy, nemo=nemo)
     for timer in timers:
         timer.cancel()
     calls = provider.posts(CHAT)
@@ -114,16 +116,22 @@ def reset(provider: Provider, limit: Limit | None, *, latency: float) -> None:
     provider.text, provider.limit, provider.answer_after = TEXT, limit, latency
 
 
-def write(way: str, stories: int, *, provider: Provider, copy: Copy) -> int:
+def write(way: str, stories: int, *, provider: Provider, copy: Copy, nemo: str) -> int:
     """Has that many stories written; how many failed."""
     if way == "site":
         copy.forget_pace()
         return copy.write(stories).failed
+    if way == "nemo":
+        return int(run_rival([nemo, "bench/bulk_nemo.py", provider.base_url, str(stories)])["failed"])
     return int(ask_bare(way, stories, provider=provider)["failed"])
 
 
 def ask_bare(way: str, calls: int, *, provider: Provider) -> dict[str, Any]:
-    command = [sys.executable, "-m", "bench.bulk_rivals", way, provider.base_url, str(calls)]
+    return run_rival([sys.executable, "-m", "bench.bulk_rivals", way, provider.base_url, str(calls)])
+
+
+def run_rival(command: Sequence[str]) -> dict[str, Any]:
+    """What a way of asking prints of itself."""
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     result: dict[str, Any] = json.loads(done.stdout)
     return result
@@ -154,14 +162,18 @@ def read_choice(arguments: argparse.Namespace) -> Choice:
     if arguments.quick:
         return Choice(list(KINDS), [Telling.NOTHING], ["site"], changed=False)
     kinds = arguments.kinds.split(",") if arguments.kinds else list(KINDS)
-    ways = arguments.ways.split(",") if arguments.ways else list(WAYS)
-    return Choice(kinds, list(Telling), ways, changed="site" in ways)
+    ways = arguments.ways.split(",") if arguments.ways else ["site", "sdk", "backoff"]
+    ways += ["nemo"] if arguments.nemo else []
+    tellings = [Telling(arguments.told)] if arguments.told else list(Telling)
+    return Choice(kinds, tellings, ways, changed="site" in ways, nemo=arguments.nemo)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.bulk", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="the site alone, told nothing")
     parser.add_argument("--kinds", help=f"of {', '.join(KINDS)}, comma-separated")
+    parser.add_argument("--told", choices=list(Telling), help="by what the limit is told")
+    parser.add_argument("--nemo", default="", metavar="PYTHON", help="a Python with data-designer")
     parser.add_argument("--ways", help=f"of {', '.join(WAYS)}, comma-separated")
     chosen = parser.parse_args(arguments)
     provider = Provider()
