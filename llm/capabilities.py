@@ -66,7 +66,8 @@ class Listing:
 
 def list_capabilities(alias: str) -> Listing:
     """Asks for every list at once. Costs nothing."""
-    api = clients.client(alias).with_options(timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT))
+    original = clients.client(alias)  # held here: a copy works only as long as its original is referenced
+    api = original.with_options(timeout=httpx2.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT))
     retirements: dict[str, date] = {}
     questions: list[Callable[[], list[Capability]]] = [
         lambda: _find_models(api, retirements),

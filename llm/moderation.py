@@ -32,7 +32,8 @@ def moderate(alias: str, text: str) -> list[str]:
     timeout = httpx2.Timeout(TIMEOUT, connect=CONNECT_TIMEOUT)
     try:
         with provider_call():
-            reply = clients.client(alias).with_options(timeout=timeout).moderations.create(input=text)
+            api = clients.client(alias)  # held here: a copy works only as long as its original is referenced
+            reply = api.with_options(timeout=timeout).moderations.create(input=text)
             return [name for result in _results(reply) for name in result]
     except (Refused, ServerFailed) as error:
         raise NoPage(sentence_of(error), status=error.status) from error

@@ -27,7 +27,11 @@ end
 local next_slot = math.max(state.next or 0, now - CATCH_UP)
 local held = (args.urgent and state.held_urgent or not args.urgent and state.held) or 0
 local used_until = math.max(state.used_until or 0, now)
-if state.blocked then held = math.max(held, state.probe_at or 0) end
+if state.blocked then
+  -- A reader waits for no longer than the pause, whatever bulk work was asked to wait.
+  local soon = (state.cut_at or 0) + (state.pause or PAUSE)
+  held = math.max(held, args.urgent and math.min(state.probe_at or 0, soon) or state.probe_at or 0)
+end
 
 -- The provider's bucket of tokens holds a minute's worth and is full again at `used_until`.
 local enough_at, weight = 0, 0
@@ -42,7 +46,7 @@ local wait = math.max(0, slot - now)
 local ahead = args.urgent and MAX_URGENT_AHEAD or state.blocked and 0 or MAX_AHEAD
 if wait > ahead then
   save()
-  return {0, math.ceil(wait - ahead + 1000)}
+  return {0, math.ceil(wait - ahead) + (ahead > 0 and 1000 or 0)}
 end
 if state.blocked then
   -- One call at a time finds out whether the provider takes calls again.

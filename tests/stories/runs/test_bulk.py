@@ -47,7 +47,7 @@ def test_a_limit_is_never_a_failure_however_often_it_is_met(
     provider: Provider, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        completion, "observe", lambda permit, **learnt: None
+        completion, "observe_error", lambda permit, error: None
     )  # else the first one would hold us all
     provider.always(Fault.RATE_LIMIT, retry_after=60)
     story = run.stories.first()
@@ -66,7 +66,7 @@ def test_a_long_wait_is_left_to_the_queue(
     provider: Provider, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.always(Fault.RATE_LIMIT, retry_after=60)
-    monkeypatch.setattr(completion, "observe", lambda permit, **learnt: None)
+    monkeypatch.setattr(completion, "observe_error", lambda permit, error: None)
     began = time.monotonic()
     fill(run.stories.first())
     assert time.monotonic() - began < 30
